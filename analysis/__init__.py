@@ -1,0 +1,1 @@
+"""Rank and sample-efficiency statistics, result files, figures and reports."""

@@ -1,0 +1,1 @@
+"""Configuration: the Hydra groups, their checks, and the sentences users read on a mistake."""

@@ -1,0 +1,1 @@
+"""Zero-cost proxies, the passes that they read, and the service that scores with them."""

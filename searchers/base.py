@@ -1,0 +1,112 @@
+"""The ask/tell contract of a searcher.
+
+A search is a strict alternation: ``archs = ask(n)``, train them, ``tell(archs, evaluations)``.
+What a searcher knows comes from its seed and from what it was told, never from how often it was
+asked: each step draws from a generator of its own, so that a searcher to which a journal is
+replayed goes on exactly as the one that wrote it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from conf.errors import UsageError
+from searchers.guidance import Guidance
+from spaces.base import Architecture, SearchSpace
+from spaces.benchmark import Evaluation
+
+_ATTEMPTS: Final = 1000
+
+
+class CallOrderError(RuntimeError):
+    """``ask`` and ``tell`` were not called in turn, or ``tell`` got other architectures."""
+
+
+class Searcher(ABC):
+    """Proposes architectures to train, one search at a time.
+
+    Args:
+        space: where to search.
+        guidance: how zero-cost scores steer the search; by default not at all.
+        seed: decides everything that chance decides. Same seed, same search.
+        repeats: whether an architecture may be trained again. A repeat costs like any other; with
+            ``False`` a proposal that was trained before is drawn anew.
+
+    Raises :class:`UsageError` for settings that cannot work together.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        guidance: Guidance | None = None,
+        seed: int = 0,
+        repeats: bool = True,
+    ) -> None:
+        self.space = space
+        self.guidance = guidance or Guidance()
+        self.repeats = repeats
+        self.told = 0
+        self.trained: set[Architecture] = set()
+        key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
+        self._key = int(key[0]) << 64 | int(key[1])
+        self._pending: list[Architecture] | None = None
+
+    def ask(self, n: int = 1) -> list[Architecture]:
+        """Propose the next ``n`` architectures to train."""
+        if self._pending is not None:
+            raise CallOrderError("tell the evaluations of the last ask before asking again")
+        if n < 1:
+            raise ValueError(f"ask needs n >= 1, not {n}")
+        self._pending = self._ask(n, self.rng(self.told + 1))
+        return list(self._pending)
+
+    def tell(self, archs: Sequence[Architecture], evaluations: Sequence[Evaluation]) -> None:
+        """Report the trained values of the architectures of the last :meth:`ask`, in order."""
+        if self._pending is None:
+            raise CallOrderError("ask before telling")
+        if list(archs) != self._pending or len(archs) != len(evaluations):
+            raise CallOrderError("tell one evaluation for each architecture asked, in order")
+        self._pending = None
+        self.replay(archs, evaluations)
+
+    def replay(self, archs: Sequence[Architecture], evaluations: Sequence[Evaluation]) -> None:
+        """Take in evaluations from a journal, without asking."""
+        for arch, evaluation in zip(archs, evaluations, strict=True):
+            self.told += 1
+            self.trained.add(arch)
+            self._observe(arch, evaluation.objective)
+
+    def rng(self, stream: int) -> np.random.Generator:
+        """Return the generator of one stream of this search: 0 for set-up, t for step t."""
+        return np.random.Generator(np.random.Philox(key=self._key, counter=stream << 64))
+
+    def fresh(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Keep what may be trained now: all, or, without repeats, what was not trained yet."""
+        if self.repeats:
+            return list(archs)
+        return [a for a in dict.fromkeys(archs) if a not in self.trained]
+
+    def draw(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """Draw ``n`` architectures at random that may be trained now."""
+        found: list[Architecture] = []
+        for _ in range(_ATTEMPTS):
+            found = self.fresh(found + self.space.sample(rng, n - len(found)))
+            if len(found) == n:
+                return found
+        raise UsageError(
+            f"searcher.repeats=false leaves nothing to train: {len(self.trained)} architectures "
+            f"of {self.space.name} are trained; lower budget.models or allow repeats."
+        )
+
+    @abstractmethod
+    def _ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
+        """Propose, changing nothing that :meth:`_observe` relies on."""
+
+    @abstractmethod
+    def _observe(self, arch: Architecture, objective: float) -> None:
+        """Learn that ``arch`` reached ``objective``, the larger the better."""

@@ -1,0 +1,118 @@
+"""How zero-cost scores steer a search: warmup and move proposal.
+
+Abdelfattah et al. 2021, section 4: *warmup* scores a pool of architectures before anything is
+trained and lets the searcher start from the best; *move proposal* scores the candidates of one
+step and trains the best of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf.errors import UsageError
+from spaces.base import Architecture, SearchSpace
+
+
+class Scorer(Protocol):
+    """Turns zero-cost scores into goodness."""
+
+    seconds_per_score: float
+    """Mean time that it took to compute one score."""
+
+    def __call__(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Goodness of each of ``archs`` among them: larger is better, -inf is unscorable."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Scored architectures, best first; ``goodness`` is float64 [n]."""
+
+    architectures: list[Architecture]
+    goodness: NDArray[np.float64]
+
+
+@dataclass
+class Guidance:
+    """Scores candidates for a searcher, and counts the scores it asked for.
+
+    Args:
+        scorer: goodness of architectures, the larger the better; needed by either guidance.
+        warmup: size of the pool drawn at random, with replacement; ``"all"`` takes the whole
+            space, each architecture once; 0 switches warmup off.
+        move: number of candidates of one step; ``"all"`` takes every one-edit neighbour; 0
+            switches move proposal off. A searcher that has no current architecture draws that
+            many from its own proposals (``"all"``: as many as an architecture has neighbours).
+        epsilon: chance in [0, 1] that a step is unguided.
+
+    ``asked`` counts every score asked for, also those that the service had in its store, and
+    ``seconds`` is what computing that many costs.
+
+    Deviations: (1) ties in goodness keep the order of drawing; (2) NaN scores rank last.
+    """
+
+    scorer: Scorer | None = None
+    warmup: int | Literal["all"] = 0
+    move: int | Literal["all"] = 0
+    epsilon: float = 0.25
+    asked: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        for key, value in (("warmup.pool", self.warmup), ("move.candidates", self.move)):
+            if value != "all" and (not isinstance(value, int) or value < 0):
+                raise UsageError(
+                    f"guidance.{key}={value} is not possible; give a positive number or all."
+                )
+        if not 0 <= self.epsilon <= 1:
+            raise UsageError(
+                f"guidance.move.epsilon={self.epsilon} is not possible; give a chance in [0, 1]."
+            )
+        if (self.warmup or self.move) and self.scorer is None:
+            raise UsageError("guidance by warmup or move needs a proxy to score with.")
+
+    @property
+    def seconds(self) -> float:
+        """Time to compute as many scores as were asked for."""
+        return self.asked * self.scorer.seconds_per_score if self.scorer else 0.0
+
+    def pool(self, space: SearchSpace, rng: np.random.Generator) -> Pool:
+        """Draw and score the warmup pool; empty without warmup."""
+        if not self.warmup:
+            return Pool([], np.empty(0))
+        drawn = (
+            list(space.enumerate()) if self.warmup == "all" else space.sample(rng, self.warmup)
+        )
+        goodness = self.goodness(drawn)
+        order = np.argsort(-goodness, kind="stable")
+        return Pool([drawn[i] for i in order], goodness[order])
+
+    def candidates(self, space: SearchSpace, arch: Architecture) -> int:
+        """How many proposals a searcher without a current architecture draws for one move."""
+        return len(space.neighbours(arch)) if self.move == "all" else self.move
+
+    def mutate(
+        self, space: SearchSpace, arch: Architecture, rng: np.random.Generator
+    ) -> list[Architecture]:
+        """Edit ``arch`` once: return the edits from best to worst, or in random order unguided."""
+        edits = space.neighbours(arch)
+        if not self.move or rng.random() < self.epsilon:
+            return [edits[i] for i in rng.permutation(len(edits))]
+        if self.move != "all" and self.move < len(edits):
+            edits = [edits[i] for i in rng.choice(len(edits), self.move, replace=False)]
+        return self.rank(edits)
+
+    def rank(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Sort ``archs`` by goodness, best first."""
+        order = np.argsort(-self.goodness(archs), kind="stable")
+        return [archs[i] for i in order]
+
+    def goodness(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Score ``archs`` and count them."""
+        assert self.scorer is not None
+        self.asked += len(archs)
+        return self.scorer(archs)

@@ -1,0 +1,198 @@
+"""The contract of a search space.
+
+An *architecture* is a tuple of small ints, one per *decision*: the index of the choice taken.
+A space knows how to draw, edit, name, compare, encode and build architectures; it knows nothing
+of proxies or searchers. All randomness comes through a ``numpy.random.Generator``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from spaces.table import Table
+
+Architecture = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision of a space: its name and the choices it has, in index order."""
+
+    name: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An architecture as a labelled directed graph, for graph predictors.
+
+    ``adjacency`` is bool [nodes, nodes], entry [i, j] set where i feeds j; ``operations`` is
+    int64 [nodes], indices into the space's ``graph_operations``. All graphs of one space have the
+    same number of nodes, so that they stack.
+    """
+
+    adjacency: NDArray[np.bool_]
+    operations: NDArray[np.int64]
+
+
+class SearchSpace:
+    """A product of decisions, some products of which may be invalid.
+
+    Subclasses set ``name``, ``decisions``, and, if they have networks, ``dataset``, ``classes``
+    and ``image_size``; they override what differs from the plain product space below.
+    """
+
+    name: ClassVar[str]
+    graph_operations: ClassVar[tuple[str, ...]] = ()
+
+    decisions: tuple[Decision, ...]
+    dataset: str = ""
+    classes: int = 0
+    image_size: int = 0
+
+    # -- drawing and editing ------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """How many products of choices there are, valid or not."""
+        return math.prod(len(d.choices) for d in self.decisions)
+
+    def is_valid(self, arch: Architecture) -> bool:
+        """Whether ``arch`` has one legal choice per decision."""
+        return len(arch) == len(self.decisions) and all(
+            0 <= a < len(d.choices) for a, d in zip(arch, self.decisions, strict=True)
+        )
+
+    def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
+        """Draw ``n`` architectures independently and uniformly, with replacement."""
+        highs = [len(d.choices) for d in self.decisions]
+        draws = rng.integers(0, highs, size=(n, len(highs)))
+        return [tuple(row) for row in draws.tolist()]
+
+    def neighbours(self, arch: Architecture) -> list[Architecture]:
+        """Every valid architecture that differs from ``arch`` in exactly one decision."""
+        edits = []
+        for position, decision in enumerate(self.decisions):
+            head, tail = arch[:position], arch[position + 1 :]
+            edits += [
+                (*head, choice, *tail)
+                for choice in range(len(decision.choices))
+                if choice != arch[position]
+            ]
+        return edits
+
+    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
+        """Change one decision, drawn uniformly, to another choice, drawn uniformly."""
+        open_decisions = [i for i, d in enumerate(self.decisions) if len(d.choices) > 1]
+        position = open_decisions[int(rng.integers(len(open_decisions)))]
+        choice = int(rng.integers(len(self.decisions[position].choices) - 1))
+        choice += choice >= arch[position]
+        return (*arch[:position], choice, *arch[position + 1 :])
+
+    def enumerate(self) -> Iterator[Architecture]:
+        """Every valid architecture once, in lexicographic order."""
+        return itertools.product(*(range(len(d.choices)) for d in self.decisions))
+
+    # -- names --------------------------------------------------------------------------------
+
+    def format(self, arch: Architecture) -> str:
+        """Write ``arch`` in the field's notation; here the choices joined by commas."""
+        return ",".join(d.choices[a] for a, d in zip(arch, self.decisions, strict=True))
+
+    def parse(self, text: str) -> Architecture:
+        """Read what :meth:`format` writes; raises :class:`UsageError` on anything else."""
+        words = text.strip().split(",")
+        if len(words) != len(self.decisions):
+            raise UsageError(
+                f"'{text}' is no architecture of {self.name}: it needs "
+                f"{len(self.decisions)} comma-separated choices."
+            )
+        for word, decision in zip(words, self.decisions, strict=True):
+            if word not in decision.choices:
+                raise UsageError(
+                    f"'{text}' is no architecture of {self.name}: {decision.name} can be "
+                    f"{', '.join(decision.choices)}, not '{word}'."
+                )
+        return tuple(d.choices.index(w) for w, d in zip(words, self.decisions, strict=True))
+
+    # -- meaning ------------------------------------------------------------------------------
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        """Return the one representative of all architectures that compute what ``arch`` does.
+
+        Two architectures share a representative if and only if they compute the same family of
+        functions with the same sharing of weights.
+        """
+        return arch
+
+    def one_hot(self, archs: Sequence[Architecture]) -> NDArray[np.float32]:
+        """Encode as float32 [n, sum of choices]: one 1 per decision."""
+        widths = np.array([len(d.choices) for d in self.decisions])
+        starts = np.concatenate(([0], np.cumsum(widths)[:-1]))
+        code = np.zeros((len(archs), int(widths.sum())), np.float32)
+        if len(archs):
+            columns = np.asarray(archs, dtype=np.int64) + starts
+            np.put_along_axis(code, columns, 1.0, axis=1)
+        return code
+
+    def graph(self, arch: Architecture) -> Graph:
+        """Encode as a labelled graph; a space without one raises :class:`UsageError`."""
+        raise UsageError(f"{self.name} has no graph encoding; use a searcher that needs none.")
+
+    # -- networks and tables ------------------------------------------------------------------
+
+    def network(
+        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+    ) -> nn.Module:
+        """Build the network of ``arch``, freshly initialised from torch's global generator.
+
+        ``classes`` defaults to the dataset's. With ``running_stats=False`` the BatchNorms keep no
+        running statistics and normalise by the batch in evaluation mode too.
+        """
+        raise UsageError(f"{self.name} has no networks, so no proxy can score it.")
+
+    def network_key(self) -> dict[str, Any]:
+        """Everything besides the architecture that decides what :meth:`network` builds."""
+        return {"space": self.name, "classes": self.classes, "image_size": self.image_size}
+
+    def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
+        """Load the benchmark table of ``dataset``: the shipped one, or the file at ``path``."""
+        raise UsageError(f"{self.name} has no benchmark table; choose benchmark=training.")
+
+
+class Choices(SearchSpace):
+    """A space of one's own: ``Choices(depth=[2, 4], width=[16, 32, 64])``.
+
+    An objective reads the chosen values with :meth:`values`.
+    """
+
+    name = "choices"
+
+    def __init__(self, **options: Sequence[object]) -> None:
+        empty = [name for name, choices in options.items() if not choices]
+        if not options or empty:
+            raise UsageError("Choices needs at least one option, each with at least one value.")
+        self._options = {name: tuple(choices) for name, choices in options.items()}
+        self.decisions = tuple(
+            Decision(name, tuple(str(c) for c in choices)) for name, choices in options.items()
+        )
+
+    def values(self, arch: Architecture) -> dict[str, Any]:
+        """Return the chosen value of each option, by its name."""
+        return {
+            name: choices[a]
+            for a, (name, choices) in zip(arch, self._options.items(), strict=True)
+        }

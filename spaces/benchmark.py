@@ -1,0 +1,118 @@
+"""What an architecture is worth once trained: the contract, and benchmarks read from a table."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from conf.errors import UsageError
+from spaces.base import Architecture, SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The outcome of training one architecture.
+
+    ``objective`` is what a search steers by, always the larger the better; ``val`` and ``test``
+    are in the benchmark's unit (NaN where it has none); ``train_seconds`` is the training time.
+    """
+
+    objective: float
+    val: float
+    test: float
+    train_seconds: float
+
+
+class Benchmark(ABC):
+    """Evaluates architectures; ``protocol`` says which value steers the search."""
+
+    metric: str = "accuracy"
+    unit: str = "%"
+    higher_is_better: bool = True
+    protocol: Literal["validation", "test"] = "validation"
+    targets: tuple[float, ...] = ()
+
+    @abstractmethod
+    def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
+        """Train, or look up, one architecture; ``rng`` decides whatever chance there is."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Name everything that a reader must know to say which accuracy is meant."""
+
+
+class TableBenchmark(Benchmark):
+    """Looks architectures up in a table of trained results.
+
+    With ``seeds="mean"`` the search steers by the mean validation accuracy over training seeds;
+    with ``seeds="random"`` each evaluation returns the validation accuracy of one seed, drawn
+    afresh. Test accuracy is the table's mean over seeds in either case.
+
+    Raises :class:`UsageError` for epochs, seeds or a path that the space's table cannot serve.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        path: str | None = None,
+        epochs: int | None = None,
+        seeds: Literal["mean", "random"] = "mean",
+    ) -> None:
+        table = space.table(Path(path) if path else None, epochs)
+        if seeds not in ("mean", "random"):
+            raise UsageError(f"benchmark.seeds={seeds} is unknown; choose one of: mean, random.")
+        if seeds == "random" and table.val_seeds is None:
+            raise UsageError(
+                f"benchmark.seeds=random needs a table with single seeds, and {space.name} has "
+                f"none at {table.epochs} epochs; choose benchmark.seeds=mean."
+            )
+        self.space, self.table, self.seeds = space, table, seeds
+        self.metric, self.unit = table.metric, table.unit
+        self.higher_is_better, self.targets = table.higher_is_better, table.targets
+        self.protocol = "test" if table.val is None else "validation"
+        self._steering = table.test if table.val is None else table.val
+        self._sign = 1.0 if table.higher_is_better else -1.0
+        self._means: dict[Architecture, Evaluation] = {}
+
+    def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
+        """Return the table's entry for ``arch``."""
+        mean = self._means.get(arch)
+        if mean is None:
+            mean = self._means[arch] = self._look_up(arch)
+        if self.seeds == "mean":
+            return mean
+        seeds = self.table.val_seeds
+        assert seeds is not None
+        row = seeds[int(self.table.rows([arch])[0])]
+        val = float(rng.choice(row[~np.isnan(row)]))
+        return Evaluation(self._sign * val, val, mean.test, mean.train_seconds)
+
+    def describe(self) -> dict[str, Any]:
+        """Return kind, table, epochs and seeds."""
+        return {
+            "kind": "table",
+            "table": self.table.source,
+            "dataset": self.space.dataset,
+            "epochs": self.table.epochs,
+            "validation": None if self.table.val is None else f"seeds={self.seeds}",
+            "test": None if self.table.test is None else "mean over seeds",
+        }
+
+    def _look_up(self, arch: Architecture) -> Evaluation:
+        if not self.space.is_valid(arch):
+            raise UsageError(f"{arch} is no architecture of {self.space.name}.")
+        row = int(self.table.rows([arch])[0])
+
+        def cell(column: Any) -> float:
+            return float("nan") if column is None else float(column[row])
+
+        return Evaluation(
+            self._sign * cell(self._steering),
+            cell(self.table.val),
+            cell(self.table.test),
+            cell(self.table.train_seconds),
+        )

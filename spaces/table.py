@@ -1,0 +1,58 @@
+"""What a benchmark table holds, whatever file it came from."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf.errors import UsageError
+
+if TYPE_CHECKING:
+    from spaces.base import Architecture
+
+
+@dataclass(frozen=True)
+class Table:
+    """The trained results of a space's architectures on one dataset at one fidelity.
+
+    Arrays have one entry per row, float32, NaN where the table has none; a column that the table
+    lacks altogether is None. Accuracies are in ``unit``; ``train_seconds`` is the time of one
+    training at this fidelity. ``val_seeds`` is [rows, seeds].
+    """
+
+    source: str
+    epochs: int
+    rows: Callable[[Sequence[Architecture]], NDArray[np.int64]]
+    val: NDArray[np.float32] | None
+    val_seeds: NDArray[np.float32] | None
+    test: NDArray[np.float32] | None
+    train_seconds: NDArray[np.float32]
+    metric: str = "accuracy"
+    unit: str = "%"
+    higher_is_better: bool = True
+    targets: tuple[float, ...] = field(default=())
+
+
+def open_npz(path: Path, needed: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+    """Read the ``needed`` arrays of an ``.npz`` file, and only those, without unpickling.
+
+    Raises :class:`UsageError` where the file is missing, damaged, or lacks an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            absent = [name for name in needed if name not in file.files]
+            if absent:
+                raise UsageError(f"{path} is not such a table: it lacks {', '.join(absent)}.")
+            return {name: file[name] for name in needed}
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist; give the path of a table file (.npz).") from None
+    except UsageError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        raise UsageError(f"{path} cannot be read as a table (.npz): {error}.") from None
