@@ -1,1 +1,21 @@
 """Searchers: ask/tell proposals, and the guidance that zero-cost scores give them."""
+
+from searchers.base import CallOrderError, Searcher
+from searchers.evolution import Evolution
+from searchers.guidance import Guidance, Pool, Scorer
+from searchers.random import RandomSearch
+from searchers.reinforce import Reinforce
+from searchers.search import Found, search
+
+__all__ = [
+    "CallOrderError",
+    "Evolution",
+    "Found",
+    "Guidance",
+    "Pool",
+    "RandomSearch",
+    "Reinforce",
+    "Scorer",
+    "Searcher",
+    "search",
+]

@@ -62,7 +62,9 @@ class Searcher(ABC):
             raise CallOrderError("tell the evaluations of the last ask before asking again")
         if n < 1:
             raise ValueError(f"ask needs n >= 1, not {n}")
-        self._pending = self._ask(n, self.rng(self.told + 1))
+        self._pending = []
+        for step in range(self.told, self.told + n):
+            self._pending.append(self._propose(step, self.rng(step + 1)))
         return list(self._pending)
 
     def tell(self, archs: Sequence[Architecture], evaluations: Sequence[Evaluation]) -> None:
@@ -82,14 +84,15 @@ class Searcher(ABC):
             self._observe(arch, evaluation.objective)
 
     def rng(self, stream: int) -> np.random.Generator:
-        """Return the generator of one stream of this search: 0 for set-up, t for step t."""
+        """Return the generator of one stream of this search: 0 for set-up, t for the t-th model."""
         return np.random.Generator(np.random.Philox(key=self._key, counter=stream << 64))
 
     def fresh(self, archs: Sequence[Architecture]) -> list[Architecture]:
-        """Keep what may be trained now: all, or, without repeats, what was not trained yet."""
+        """Keep what may be trained now: all, or, without repeats, what was not proposed yet."""
         if self.repeats:
             return list(archs)
-        return [a for a in dict.fromkeys(archs) if a not in self.trained]
+        taken = self.trained.union(self._pending or ())
+        return [a for a in dict.fromkeys(archs) if a not in taken]
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Architecture]:
         """Draw ``n`` architectures at random that may be trained now."""
@@ -104,8 +107,8 @@ class Searcher(ABC):
         )
 
     @abstractmethod
-    def _ask(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """Propose, changing nothing that :meth:`_observe` relies on."""
+    def _propose(self, step: int, rng: np.random.Generator) -> Architecture:
+        """Propose what to train after ``step`` models, changing nothing that is learned."""
 
     @abstractmethod
     def _observe(self, arch: Architecture, objective: float) -> None:

@@ -84,9 +84,7 @@ class Guidance:
         """Draw and score the warmup pool; empty without warmup."""
         if not self.warmup:
             return Pool([], np.empty(0))
-        drawn = (
-            list(space.enumerate()) if self.warmup == "all" else space.sample(rng, self.warmup)
-        )
+        drawn = list(space.enumerate()) if self.warmup == "all" else space.sample(rng, self.warmup)
         goodness = self.goodness(drawn)
         order = np.argsort(-goodness, kind="stable")
         return Pool([drawn[i] for i in order], goodness[order])
@@ -95,21 +93,13 @@ class Guidance:
         """How many proposals a searcher without a current architecture draws for one move."""
         return len(space.neighbours(arch)) if self.move == "all" else self.move
 
-    def mutate(
-        self, space: SearchSpace, arch: Architecture, rng: np.random.Generator
-    ) -> list[Architecture]:
-        """Edit ``arch`` once: return the edits from best to worst, or in random order unguided."""
-        edits = space.neighbours(arch)
+    def choose(self, candidates: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
+        """Return the best-scored of the first ``move`` candidates; unguided, the first of all."""
         if not self.move or rng.random() < self.epsilon:
-            return [edits[i] for i in rng.permutation(len(edits))]
-        if self.move != "all" and self.move < len(edits):
-            edits = [edits[i] for i in rng.choice(len(edits), self.move, replace=False)]
-        return self.rank(edits)
-
-    def rank(self, archs: Sequence[Architecture]) -> list[Architecture]:
-        """Sort ``archs`` by goodness, best first."""
-        order = np.argsort(-self.goodness(archs), kind="stable")
-        return [archs[i] for i in order]
+            return candidates[0]
+        if self.move != "all":
+            candidates = candidates[: self.move]
+        return candidates[int(np.argmax(self.goodness(candidates)))]
 
     def goodness(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
         """Score ``archs`` and count them."""

@@ -1,0 +1,100 @@
+"""Run a Hydra command so that a user's mistake ends in one sentence and exit status 2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from conf.errors import UsageError
+
+GROUPS = (
+    "space",
+    "benchmark",
+    "searcher",
+    "guidance",
+    "proxy",
+    "budget",
+    "service",
+    "batch",
+    "experiment",
+)
+
+
+def run(task: Callable[[Any], None], config_name: str) -> None:
+    """Compose ``conf/<config_name>.yaml`` with the command line and run ``task`` on it.
+
+    ``--list`` prints what there is to choose from. Raises ``SystemExit``: 0 when done, 2 on a
+    mistake of the user's, 130 when interrupted; other exceptions keep their traceback.
+    """
+    if "--list" in sys.argv[1:]:
+        print(listing())
+        return
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # Hydra prints exceptions itself, with exit status 1, unless told to let them through.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
+    except UsageError as error:
+        fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        cause = error.__cause__
+        fail(str(cause) if isinstance(cause, UsageError) else sentence(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command in the same directory goes on from here.", flush=True)
+        sys.exit(130)
+
+
+def fail(message: str) -> NoReturn:
+    """Print one sentence to standard error and exit with status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Leave no empty directory behind where nothing was run."""
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+
+
+def sentence(error: Exception) -> str:
+    """Say in one sentence what Hydra or OmegaConf objects to, with the legal values."""
+    missing = getattr(error, "missing_cfg_file", None)
+    options = getattr(error, "options", None)
+    if missing and options is not None:
+        group, _, name = str(missing).rpartition("/")
+        return f"{group}={name} is unknown; choose one of: {', '.join(sorted(options))}."
+    for link in (error, error.__cause__):
+        full_key, parent = getattr(link, "full_key", None), getattr(link, "parent_node", None)
+        if full_key and parent is not None:
+            prefix = full_key.rpartition(".")[0]
+            legal = ", ".join(str(k) for k in parent if k not in ("_target_", "hydra"))
+            return f"{full_key} is no setting of {prefix or 'this command'}; legal are: {legal}."
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    return text if text.endswith(".") else text + "."
+
+
+def listing() -> str:
+    """Every group with its options and their one-line descriptions."""
+    root = Path(__file__).parent
+    blocks = []
+    for group in GROUPS:
+        files = sorted((root / group).glob("*.yaml"))
+        rows = [f"  {file.stem:<22}{_headline(file)}".rstrip() for file in files]
+        blocks.append("\n".join([f"{group}=", *rows]))
+    return "\n\n".join(blocks)
+
+
+def _headline(file: Path) -> str:
+    """Return the first comment of a YAML file that is not a Hydra directive."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# ") and not line.startswith("# @"):
+            return line[2:]
+    return ""

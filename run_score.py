@@ -1,0 +1,178 @@
+"""Score architectures of a space with zero-cost proxies, or a network of one's own.
+
+python run_score.py space=nasbench201 proxies=[synflow,params] archs=1000 seed=0
+python run_score.py model=mypackage.models:build proxies=[synflow] batch=random
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from conf import app
+from conf.errors import UsageError
+from conf.schema import build, check
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from omegaconf import DictConfig
+
+    from proxies.service import ScoreTable
+    from spaces.base import Architecture, SearchSpace
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The top level of ``score.yaml``."""
+
+    space: Any
+    benchmark: Any
+    service: Any
+    batch: Any
+    proxies: list[str]
+    archs: int | str
+    seed: int
+    model: str | None
+    accuracy: Literal["test", "val"]
+
+    def __post_init__(self) -> None:
+        from proxies import registry
+
+        if not self.proxies:
+            raise UsageError("proxies=[] names no proxy; give at least one.")
+        for name in self.proxies:
+            registry.get(name)
+        if self.seed < 0:
+            raise UsageError(f"seed={self.seed} must not be negative.")
+
+
+def score(cfg: DictConfig) -> None:
+    """Run one scoring job and write its files into its directory."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
+    check(Settings, config, "", {})
+    settings = Settings(**config)
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        if settings.model is None:
+            _score_space(settings, directory)
+        else:
+            _score_model(settings, settings.model, directory)
+    except UsageError:
+        app.remove_if_empty(directory)
+        raise
+
+
+def _score_space(settings: Settings, directory: Path) -> None:
+    import numpy as np
+
+    from analysis.figures import rank_scatter, save_figure
+    from analysis.files import write_json, write_text
+    from analysis.ranks import correlations
+
+    space = build(settings.space, "space")
+    benchmark = build(settings.benchmark, "benchmark", space=space)
+    batch = functools.partial(build, settings.batch, "batch", space=space)
+    service = build(settings.service, "service", space=space, batch=batch)
+    archs = _architectures(space, settings.archs, settings.seed)
+    table = service.score(archs, settings.proxies)
+    rng = np.random.default_rng(settings.seed)
+    accuracy = np.array(
+        [getattr(benchmark.evaluate(arch, rng), settings.accuracy) for arch in archs]
+    )
+    write_text(directory / "scores.csv", _scores_csv(space, table, accuracy))
+    statistics = {}
+    for column, name in enumerate(table.names):
+        values = table.values[:, column]
+        statistics[name] = correlations(values, accuracy) | {
+            "seconds_per_arch": float(np.nanmean(table.seconds[:, column]))
+        }
+        save_figure(rank_scatter(values, accuracy, name), directory / f"rank_{name}")
+    write_json(directory / "correlation.json", statistics)
+    _print_statistics(statistics, f"{space.name} {space.dataset}: {settings.accuracy} accuracy")
+    for reason in sorted(set(table.reasons.values())):
+        count = sum(r == reason for r in table.reasons.values())
+        print(f"{count} scores are NaN: {reason}")
+    print(f"{service.computed} scores computed, {service.hits} taken from the store -> {directory}")
+
+
+def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Architecture]:
+    """Draw, enumerate, or read the architectures to score."""
+    import numpy as np
+
+    if archs == "all":
+        return list(space.enumerate())
+    if isinstance(archs, str):
+        try:
+            lines = Path(archs).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"archs={archs} is neither a number, nor all, nor a readable file: {error}."
+            ) from None
+        return [space.parse(line) for line in lines if line.strip()]
+    if not 1 <= archs <= space.size:
+        raise UsageError(f"archs={archs} must lie between 1 and the {space.size} of {space.name}.")
+    rng = np.random.default_rng(seed)
+    found: dict[Architecture, None] = {}
+    while len(found) < archs:
+        found.update(dict.fromkeys(space.sample(rng, archs - len(found))))
+    return list(found)
+
+
+def _scores_csv(space: SearchSpace, table: ScoreTable, accuracy: NDArray[np.float64]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["architecture", *table.names, "accuracy"])
+    for arch, row, value in zip(table.architectures, table.values.tolist(), accuracy, strict=True):
+        writer.writerow([space.format(arch), *row, round(float(value), 4)])
+    return text.getvalue()
+
+
+def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    view = Table(title=title)
+    view.add_column("proxy")
+    columns = list(next(iter(statistics.values())))
+    for column in columns:
+        view.add_column(column, justify="right")
+    for name, row in statistics.items():
+        cells = [f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns]
+        view.add_row(name, *cells)
+    Console().print(view)
+
+
+def _score_model(settings: Settings, model: str, directory: Path) -> None:
+    from analysis.files import write_json
+    from conf.schema import locate
+    from proxies import score_model
+
+    module, colon, name = model.partition(":")
+    if not colon:
+        raise UsageError(f"model={model} must be written package.module:function.")
+    sys.path.insert(0, str(Path.cwd()))
+    network = locate(f"{module}.{name}", "model")()
+    space = build(settings.space, "space")
+    batch = build(settings.batch, "batch", space=space)
+    scores = score_model(network, batch.inputs, batch.targets, proxies=settings.proxies)
+    write_json(directory / "scores.json", {"model": model, "batch": batch.source, **scores})
+    for proxy, value in scores.items():
+        print(f"{proxy}: {value:.6g}")
+
+
+def main() -> None:
+    """Entry point of ``assay-score``."""
+    app.run(score, "score")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Search for architectures: one searcher on one space, over many trials.
+
+python run_search.py space=nasbench201 space.dataset=cifar100 searcher=evolution guidance=warmup
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from conf import app
+from conf.errors import UsageError
+from conf.schema import build, check
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from searchers.base import Searcher
+    from searchers.guidance import Guidance, Scorer
+    from searchers.journal import Journal
+
+# Settings that say how scores are computed, not what they are.
+_EXECUTION = ("workers", "processes", "store", "device", "progress")
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """``guidance.warmup``: score a pool before anything is trained."""
+
+    enabled: bool
+    pool: int | Literal["all"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """``guidance.move``: score the candidates of each step."""
+
+    enabled: bool
+    candidates: int | Literal["all"]
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The top level of ``config.yaml``; groups are checked by the classes that they name."""
+
+    space: Any
+    benchmark: Any
+    searcher: Any
+    guidance: Any
+    proxy: Any
+    budget: Any
+    service: Any
+    batch: Any
+    trials: int
+    seed: int
+    targets: list[float] | None
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise UsageError(f"trials={self.trials} must be at least 1.")
+        if self.seed < 0:
+            raise UsageError(f"seed={self.seed} must not be negative.")
+        for name, kind in (("warmup", Warmup), ("move", Move)):
+            check(kind, self.guidance[name], f"guidance.{name}", {})
+
+    @property
+    def guided(self) -> bool:
+        """Whether scores are needed at all."""
+        return bool(self.guidance["warmup"]["enabled"] or self.guidance["move"]["enabled"])
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that decides the trajectory, and nothing else."""
+        config = dataclasses.asdict(self)
+        if not self.guided:
+            for group in ("proxy", "service", "batch"):
+                del config[group]
+        else:
+            for name in _EXECUTION:
+                config["service"].pop(name, None)
+        del config["targets"]
+        return config
+
+    def guidance_for(self, scorer: Scorer | None) -> Guidance:
+        """Make the guidance of one trial."""
+        from searchers.guidance import Guidance
+
+        warmup, move = Warmup(**self.guidance["warmup"]), Move(**self.guidance["move"])
+        return Guidance(
+            scorer,
+            warmup=warmup.pool if warmup.enabled else 0,
+            move=move.candidates if move.enabled else 0,
+            epsilon=move.epsilon,
+        )
+
+
+def search(cfg: DictConfig) -> None:
+    """Run one job in its directory, or go on with one that was interrupted there."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from searchers.journal import Journal
+
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
+    config.pop("experiment", None)
+    check(Settings, config, "", {})
+    settings = Settings(**config)
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        journal = Journal(directory / "journal.jsonl", settings.fingerprint())
+        with journal:
+            if journal.entries and (directory / "summary.json").exists():
+                print(f"finished already: {directory}")
+                return
+            _run(settings, journal, directory)
+    except UsageError:
+        app.remove_if_empty(directory)
+        raise
+
+
+def _run(settings: Settings, journal: Journal, directory: Path) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from analysis.files import write_json
+    from analysis.results import summarise, write_trajectory
+    from searchers.loop import check_repeats, run_trials, trial_seed
+
+    started = time.perf_counter()
+    space = build(settings.space, "space")
+    benchmark = build(settings.benchmark, "benchmark", space=space)
+    budget = build(settings.budget, "budget")
+    check_repeats(space, budget, settings.searcher.get("repeats", True))
+    service = scorer = None
+    if settings.guided:
+        batch = functools.partial(build, settings.batch, "batch", space=space)
+        service = build(settings.service, "service", space=space, batch=batch)
+        scorer = build(settings.proxy, "proxy", service=service)
+
+    def make(seed: int) -> Searcher:
+        guidance = settings.guidance_for(scorer)
+        return build(  # type: ignore[no-any-return]
+            settings.searcher, "searcher", space=space, guidance=guidance, seed=seed
+        )
+
+    make(trial_seed(settings.seed, 0))  # its checks speak before anything is written
+    _save_config(directory)
+    choices = HydraConfig.get().runtime.choices
+    title = " ".join([choices["searcher"], choices["guidance"]])
+    with _progress(
+        f"{space.name} {space.dataset} {title}", settings.trials * budget.models
+    ) as step:
+        traces = run_trials(
+            make,
+            benchmark,
+            budget,
+            trials=settings.trials,
+            seed=settings.seed,
+            journal=journal,
+            on_step=step,
+        )
+    summary = summarise(
+        traces,
+        protocol=benchmark.protocol,
+        higher_is_better=benchmark.higher_is_better,
+        targets=settings.targets if settings.targets is not None else benchmark.targets,
+        budget_models=budget.models,
+    )
+    write_trajectory(
+        directory / "trajectory.csv", traces, higher_is_better=benchmark.higher_is_better
+    )
+    write_json(
+        directory / "summary.json",
+        {
+            "space": space.name,
+            "dataset": space.dataset,
+            "benchmark": benchmark.describe(),
+            "searcher": choices["searcher"],
+            "guidance": choices["guidance"],
+            "proxy": choices["proxy"] if settings.guided else None,
+            "budget": dataclasses.asdict(budget),
+            "trials": settings.trials,
+            "seed": settings.seed,
+            "config": settings.fingerprint(),
+            "versions": _versions(),
+            "protocol": benchmark.protocol,
+            "metric": benchmark.metric,
+            "unit": benchmark.unit,
+            "higher_is_better": benchmark.higher_is_better,
+            **summary,
+            "wall_seconds": time.perf_counter() - started,
+            "proxy_seconds": service.proxy_seconds if service else 0.0,
+            "cache_hits": service.hits if service else 0,
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("assay", "numpy", "torch", "scikit-learn", "xgboost-cpu", "xgboost")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def _save_config(directory: Path) -> None:
+    """Write what Hydra writes into ``.hydra``."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    hydra = HydraConfig.get()
+    folder = directory / ".hydra"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(hydra.overrides.task))
+    (folder / "hydra.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
+
+
+@contextlib.contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar of trained models; yields the function that moves it."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("models"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task(title, total=total)
+        done, shown = 0, 0.0
+
+        def step(models: int) -> None:
+            nonlocal done, shown
+            done += models
+            if (now := time.monotonic()) - shown > 0.1:
+                bar.update(task, completed=done)
+                shown = now
+
+        yield step
+        bar.update(task, completed=done)
+
+
+def main() -> None:
+    """Entry point of ``assay-search``."""
+    app.run(search, "config")
+
+
+if __name__ == "__main__":
+    main()

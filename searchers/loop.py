@@ -1,0 +1,136 @@
+"""The search loop: ask, train, tell, write down; over trials, within a budget, resumable."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.results import Trace
+from conf.errors import UsageError
+from searchers.base import Searcher
+from searchers.journal import Entry, Journal
+from spaces.base import SearchSpace
+from spaces.benchmark import Benchmark
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a trial ends: after ``models`` trainings, or once ``train_seconds`` are spent.
+
+    Time counts the training of every model and the computing of every score asked for. Raises
+    :class:`UsageError` for a budget that allows nothing.
+    """
+
+    models: int = 300
+    train_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.models < 1:
+            raise UsageError(f"budget.models={self.models} must be at least 1.")
+        if self.train_seconds is not None and not self.train_seconds > 0:
+            raise UsageError(f"budget.train_seconds={self.train_seconds} must be positive or null.")
+
+    def spent(self, models: int, seconds: float) -> bool:
+        """Whether nothing is left after so many models and so much time."""
+        return models >= self.models or (
+            self.train_seconds is not None and seconds >= self.train_seconds
+        )
+
+
+SearcherFactory = Callable[[int], Searcher]
+"""Makes the searcher of one trial from the trial's seed."""
+
+
+def trial_seed(seed: int, trial: int) -> int:
+    """Return the seed of one trial of a job; trials of one job share no random numbers."""
+    return int(np.random.SeedSequence([seed, trial]).generate_state(1, np.uint64)[0])
+
+
+def run_trials(
+    make: SearcherFactory,
+    benchmark: Benchmark,
+    budget: Budget,
+    *,
+    trials: int,
+    seed: int,
+    journal: Journal | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> list[Trace]:
+    """Run ``trials`` searches one after the other and return their traces.
+
+    What ``journal`` already holds is told to the searchers instead of being evaluated again;
+    ``on_step`` is called with the number of evaluations that were added.
+    """
+    done: dict[int, list[Entry]] = {}
+    if journal is not None:
+        done = {k: list(v) for k, v in itertools.groupby(journal.entries, lambda e: e.trial)}
+    return [
+        _run_trial(make, benchmark, budget, trial, trial_seed(seed, trial), journal, done, on_step)
+        for trial in range(trials)
+    ]
+
+
+def _run_trial(
+    make: SearcherFactory,
+    benchmark: Benchmark,
+    budget: Budget,
+    trial: int,
+    seed: int,
+    journal: Journal | None,
+    done: dict[int, list[Entry]],
+    on_step: Callable[[int], None] | None,
+) -> Trace:
+    trace = Trace()
+    known = done.get(trial, [])
+    for entry in known:
+        _record(trace, entry)
+    if on_step and known:
+        on_step(len(known))
+    if len(known) >= budget.models:
+        return trace
+
+    searcher = make(seed)
+    space, guidance = searcher.space, searcher.guidance
+    _replay(searcher, known)
+    train_seconds = sum(trace.train_seconds)
+    while not budget.spent(searcher.told, train_seconds + guidance.seconds):
+        archs = searcher.ask()
+        rng = np.random.Generator(np.random.Philox(key=seed, counter=searcher.told << 64))
+        evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
+        searcher.tell(archs, evaluations)
+        for arch, evaluation in zip(archs, evaluations, strict=True):
+            entry = Entry(trial, space.format(arch), evaluation, guidance.asked)
+            if journal is not None:
+                journal.append(entry)
+            _record(trace, entry)
+            train_seconds += evaluation.train_seconds
+        if on_step:
+            on_step(len(archs))
+    return trace
+
+
+def _replay(searcher: Searcher, entries: Sequence[Entry]) -> None:
+    if entries:
+        archs = [searcher.space.parse(entry.architecture) for entry in entries]
+        searcher.replay(archs, [entry.evaluation for entry in entries])
+        searcher.guidance.asked = entries[-1].proxy_evaluations
+
+
+def _record(trace: Trace, entry: Entry) -> None:
+    trace.architectures.append(entry.architecture)
+    trace.val.append(entry.evaluation.val)
+    trace.test.append(entry.evaluation.test)
+    trace.train_seconds.append(entry.evaluation.train_seconds)
+    trace.proxy_evaluations.append(entry.proxy_evaluations)
+
+
+def check_repeats(space: SearchSpace, budget: Budget, repeats: bool) -> None:
+    """Refuse a budget that a space cannot serve without repeats."""
+    if not repeats and budget.models > space.size:
+        raise UsageError(
+            f"budget.models={budget.models} exceeds the {space.size} architectures of "
+            f"{space.name}; lower it or set searcher.repeats=true."
+        )

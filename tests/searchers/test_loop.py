@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conf.errors import UsageError
+from searchers import Evolution, RandomSearch
+from searchers.journal import Journal
+from searchers.loop import Budget, check_repeats, run_trials, trial_seed
+from spaces import Benchmark, Evaluation
+from tests.searchers.conformance import guidance, small_space, value
+
+
+class Noisy(Benchmark):
+    """The objective plus noise from the generator that the loop hands over."""
+
+    def __init__(self):
+        self.evaluations = 0
+
+    def evaluate(self, arch, rng):
+        self.evaluations += 1
+        noisy = value(arch) + float(rng.normal())
+        return Evaluation(noisy, noisy, value(arch), 10.0)
+
+    def describe(self):
+        return {}
+
+
+def make(seed):
+    return Evolution(
+        small_space(), guidance=guidance("warmup_move"), seed=seed, population=8, tournament=3
+    )
+
+
+def run(budget=None, trials=3, seed=0, **settings):
+    return run_trials(
+        settings.pop("make", make),
+        settings.pop("benchmark", None) or Noisy(),
+        budget or Budget(25),
+        trials=trials,
+        seed=seed,
+        **settings,
+    )
+
+
+def test_same_seed_same_traces():
+    assert run(seed=1) == run(seed=1)
+    assert run(seed=1) != run(seed=2)
+
+
+def test_trials_differ_and_do_not_depend_on_how_many_there_are():
+    three = run(trials=3)
+    assert three[0] != three[1] != three[2]
+    assert run(trials=1) == three[:1]
+    assert len({trial_seed(s, t) for s in range(20) for t in range(20)}) == 400
+
+
+def test_counts_models_and_scores():
+    steps = []
+    traces = run(on_step=steps.append)
+    assert sum(steps) == 75
+    for trace in traces:
+        assert len(trace.architectures) == 25
+        asked = np.array(trace.proxy_evaluations)
+        assert (asked[:8] == 40).all()
+        assert (np.diff(asked) >= 0).all()
+        assert set(np.diff(asked[7:])) <= {0, len(small_space().neighbours((0, 0, 0, 0)))}
+
+
+@pytest.mark.parametrize("stop", [0, 1, 7, 8, 20, 25, 26, 60, 74, 75])
+def test_resumed_job_equals_undisturbed_one(tmp_path, stop):
+    whole = run()
+
+    class Killed(Exception):
+        pass
+
+    class Killing(Noisy):
+        def evaluate(self, arch, rng):
+            if self.evaluations == stop:
+                raise Killed
+            return super().evaluate(arch, rng)
+
+    path = tmp_path / "journal.jsonl"
+    if stop < 75:
+        with pytest.raises(Killed), Journal(path, {}) as journal:
+            run(benchmark=Killing(), journal=journal)
+    else:
+        with Journal(path, {}) as journal:
+            run(journal=journal)
+    benchmark, steps = Noisy(), []
+    with Journal(path, {}) as journal:
+        resumed = run(benchmark=benchmark, journal=journal, on_step=steps.append)
+    assert resumed == whole
+    assert benchmark.evaluations == 75 - stop
+    assert sum(steps) == 75
+
+
+def test_time_budget_charges_training_and_scores():
+    plain = run(Budget(25, train_seconds=55.0), make=lambda s: RandomSearch(small_space(), seed=s))
+    assert [len(t.architectures) for t in plain] == [6, 6, 6]
+    guided = run(
+        Budget(25, train_seconds=55.0),
+        make=lambda s: RandomSearch(small_space(), guidance=guidance("warmup"), seed=s),
+    )
+    assert [len(t.architectures) for t in guided] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"models": 0}, {"models": -5}, {"train_seconds": 0.0}, {"train_seconds": -1.0}]
+)
+def test_impossible_budgets_are_refused(settings):
+    with pytest.raises(UsageError, match=r"budget\.(models|train_seconds)="):
+        Budget(**settings)
+
+
+def test_budget_beyond_the_space_needs_repeats():
+    check_repeats(small_space(), Budget(97), repeats=True)
+    check_repeats(small_space(), Budget(96), repeats=False)
+    with pytest.raises(UsageError, match="budget.models=97 exceeds the 96"):
+        check_repeats(small_space(), Budget(97), repeats=False)
