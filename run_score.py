@@ -54,21 +54,15 @@ class Settings:
 
 def score(cfg: DictConfig) -> None:
     """Run one scoring job and write its files into its directory."""
-    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
     check(Settings, config, "", {})
     settings = Settings(**config)
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        if settings.model is None:
-            _score_space(settings, directory)
-        else:
-            _score_model(settings, settings.model, directory)
-    except UsageError:
-        app.remove_if_empty(directory)
-        raise
+    if settings.model is None:
+        _score_space(settings, app.output_directory())
+    else:
+        _score_model(settings, settings.model, app.output_directory())
 
 
 def _score_space(settings: Settings, directory: Path) -> None:

@@ -104,26 +104,19 @@ class Settings:
 
 def search(cfg: DictConfig) -> None:
     """Run one job in its directory, or go on with one that was interrupted there."""
-    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from searchers.journal import Journal
 
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
-    config.pop("experiment", None)
     check(Settings, config, "", {})
     settings = Settings(**config)
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        journal = Journal(directory / "journal.jsonl", settings.fingerprint())
-        with journal:
-            if journal.entries and (directory / "summary.json").exists():
-                print(f"finished already: {directory}")
-                return
+    directory = app.output_directory()
+    with Journal(directory / "journal.jsonl", settings.fingerprint()) as journal:
+        if journal.entries and (directory / "summary.json").exists():
+            print(f"finished already: {directory}")
+        else:
             _run(settings, journal, directory)
-    except UsageError:
-        app.remove_if_empty(directory)
-        raise
 
 
 def _run(settings: Settings, journal: Journal, directory: Path) -> None:

@@ -40,16 +40,36 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
 
     # Hydra prints exceptions itself, with exit status 1, unless told to let them through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    running = False
+
+    def job(cfg: Any) -> None:
+        nonlocal running
+        running = True
+        try:
+            task(cfg)
+        except UsageError as error:
+            _remove_if_empty(output_directory())
+            fail(str(error))
+        running = False
+
     try:
-        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(task)()
-    except UsageError as error:
-        fail(str(error))
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        cause = error.__cause__
-        fail(str(cause) if isinstance(cause, UsageError) else sentence(error))
+        fail(sentence(error))
+    except OSError as error:
+        if running:
+            raise
+        fail(f"hydra.run.dir or hydra.sweep.dir cannot be used: {error}.")
     except KeyboardInterrupt:
         print("interrupted; the same command in the same directory goes on from here.", flush=True)
         sys.exit(130)
+
+
+def output_directory() -> Path:
+    """Return the directory of the running job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 def fail(message: str) -> NoReturn:
@@ -58,7 +78,7 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def remove_if_empty(directory: Path) -> None:
+def _remove_if_empty(directory: Path) -> None:
     """Leave no empty directory behind where nothing was run."""
     with contextlib.suppress(OSError):
         directory.rmdir()
@@ -84,11 +104,12 @@ def sentence(error: Exception) -> str:
 def listing() -> str:
     """Every group with its options and their one-line descriptions."""
     root = Path(__file__).parent
-    blocks = []
-    for group in GROUPS:
-        files = sorted((root / group).glob("*.yaml"))
-        rows = [f"  {file.stem:<22}{_headline(file)}".rstrip() for file in files]
-        blocks.append("\n".join([f"{group}=", *rows]))
+    groups = {group: sorted((root / group).glob("*.yaml")) for group in GROUPS}
+    width = max(len(file.stem) for files in groups.values() for file in files)
+    blocks = [
+        "\n".join([f"{group}=", *(f"  {file.stem:<{width}}  {_headline(file)}" for file in files)])
+        for group, files in groups.items()
+    ]
     return "\n\n".join(blocks)
 
 

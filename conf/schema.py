@@ -97,7 +97,8 @@ def _words(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_words(h) for h in arguments)
     if origin is Literal:
-        return "one of " + ", ".join(str(a) for a in arguments)
+        legal = ", ".join(str(a) for a in arguments)
+        return legal if len(arguments) == 1 else f"one of {legal}"
     if origin in (list, tuple, Sequence):
         return f"a list, each entry {_words(arguments[0])}"
     words = {
