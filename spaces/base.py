@@ -95,8 +95,13 @@ class SearchSpace:
         return edits
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision, drawn uniformly, to another choice, drawn uniformly."""
+        """Change one decision, drawn uniformly, to another choice, drawn uniformly.
+
+        Raises :class:`UsageError` where no decision has two choices.
+        """
         open_decisions = [i for i, d in enumerate(self.decisions) if len(d.choices) > 1]
+        if not open_decisions:
+            raise UsageError(f"{self.name} has a single architecture: nothing can be mutated.")
         position = open_decisions[int(rng.integers(len(open_decisions)))]
         choice = int(rng.integers(len(self.decisions[position].choices) - 1))
         choice += choice >= arch[position]
@@ -193,6 +198,5 @@ class Choices(SearchSpace):
     def values(self, arch: Architecture) -> dict[str, Any]:
         """Return the chosen value of each option, by its name."""
         return {
-            name: choices[a]
-            for a, (name, choices) in zip(arch, self._options.items(), strict=True)
+            name: choices[a] for a, (name, choices) in zip(arch, self._options.items(), strict=True)
         }

@@ -98,9 +98,15 @@ class TableBenchmark(Benchmark):
             "table": self.table.source,
             "dataset": self.space.dataset,
             "epochs": self.table.epochs,
-            "validation": None if self.table.val is None else f"seeds={self.seeds}",
-            "test": None if self.table.test is None else "mean over seeds",
+            "validation": self._of(self.table.val, self.seeds),
+            "test": self._of(self.table.test, "mean"),
         }
+
+    def _of(self, column: object, seeds: str) -> str | None:
+        """Say which trainings a column of the table tells of."""
+        if column is None:
+            return None
+        return "one seed, drawn at random" if seeds == "random" else self.table.runs
 
     def _look_up(self, arch: Architecture) -> Evaluation:
         if not self.space.is_valid(arch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +22,13 @@ class Table:
 
     Arrays have one entry per row, float32, NaN where the table has none; a column that the table
     lacks altogether is None. Accuracies are in ``unit``; ``train_seconds`` is the time of one
-    training at this fidelity. ``val_seeds`` is [rows, seeds].
+    training at this fidelity. ``val_seeds`` is [rows, seeds]; ``runs`` says of how many trainings
+    ``val`` and ``test`` tell.
     """
 
     source: str
     epochs: int
+    runs: str
     rows: Callable[[Sequence[Architecture]], NDArray[np.int64]]
     val: NDArray[np.float32] | None
     val_seeds: NDArray[np.float32] | None
@@ -47,12 +48,15 @@ def open_npz(path: Path, needed: Sequence[str]) -> dict[str, NDArray[np.generic]
     try:
         with np.load(path, allow_pickle=False) as file:
             absent = [name for name in needed if name not in file.files]
-            if absent:
-                raise UsageError(f"{path} is not such a table: it lacks {', '.join(absent)}.")
-            return {name: file[name] for name in needed}
+            arrays = {name: np.asanyarray(file[name]) for name in needed if name in file.files}
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist; give the path of a table file (.npz).") from None
-    except UsageError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
-        raise UsageError(f"{path} cannot be read as a table (.npz): {error}.") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except Exception:  # a foreign or damaged file fails in any of a dozen ways
+        raise UsageError(
+            f"{path} cannot be read as a table (.npz): it is damaged or of another format."
+        ) from None
+    if absent:
+        raise UsageError(f"{path} is not such a table: it lacks {', '.join(absent)}.")
+    return arrays

@@ -1,0 +1,143 @@
+"""The network that NAS-Bench-201 trains: 15 copies of one cell in three stages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from torch import Tensor, nn
+
+from spaces.base import Architecture
+from spaces.nasbench201.cell import (
+    AVG_POOL,
+    CONV_1X1,
+    CONV_3X3,
+    EDGE_NAMES,
+    EDGES,
+    NODES,
+    NONE,
+    live_edges,
+)
+
+CHANNELS: Final = (16, 32, 64)
+"""Channels of each stage."""
+
+CELLS_PER_STAGE: Final = 5
+
+
+class Network(nn.Module):
+    """Stem, three stages of five cells with a reduction before the second and third, and head.
+
+    Maps float images [n, 3, size, size] to logits [n, classes]. Every operation of ``arch`` has
+    its modules, dead ones too, so that parameters count as in the benchmark; the forward pass runs
+    the live ones alone. Weights are drawn as torch draws them by default.
+
+    Numbered deviations: (1) a convolution of zero counts as zero; in the benchmark its BatchNorm
+    adds a learnable shift that starts at zero, so networks are equal at initialisation; (2) no
+    ReLU works in place.
+    """
+
+    def __init__(self, arch: Architecture, classes: int, *, running_stats: bool = True) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, CHANNELS[0], 3, padding=1, bias=False),
+            _batch_norm(CHANNELS[0], running_stats),
+        )
+        self.stages = nn.ModuleList()
+        incoming = CHANNELS[0]
+        for channels in CHANNELS:
+            stage = nn.Sequential()
+            if channels != incoming:
+                stage.append(Reduction(incoming, channels, running_stats))
+            stage.extend(Cell(arch, channels, running_stats) for _ in range(CELLS_PER_STAGE))
+            self.stages.append(stage)
+            incoming = channels
+        self.head = nn.Sequential(
+            _batch_norm(incoming, running_stats),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(incoming, classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits [n, classes] of ``images`` [n, 3, size, size]."""
+        features: Tensor = self.stem(images)
+        for stage in self.stages:
+            features = stage(features)
+        logits: Tensor = self.head(features)
+        return logits
+
+
+class Cell(nn.Module):
+    """One cell: maps [n, channels, h, w] to the same shape."""
+
+    def __init__(self, arch: Architecture, channels: int, running_stats: bool = True) -> None:
+        super().__init__()
+        self.operations = nn.ModuleDict(
+            {
+                name: _operation(operation, channels, running_stats)
+                for name, operation in zip(EDGE_NAMES, arch, strict=True)
+                if operation != NONE
+            }
+        )
+        self._live = [(*EDGES[edge], EDGE_NAMES[edge]) for edge in live_edges(arch)]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Sum, at each node, what the live edges bring."""
+        if not self._live:
+            return features * 0
+        nodes = {0: features}
+        for target, source, name in self._live:
+            value = self.operations[name](nodes[source])
+            nodes[target] = nodes[target] + value if target in nodes else value
+        return nodes[NODES - 1]
+
+
+class ReLUConvBN(nn.Module):
+    """ReLU, convolution without bias, BatchNorm."""
+
+    def __init__(
+        self, incoming: int, channels: int, kernel: int, running_stats: bool, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.relu = nn.ReLU()
+        self.conv = nn.Conv2d(incoming, channels, kernel, stride, kernel // 2, bias=False)
+        self.bn = _batch_norm(channels, running_stats)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return [n, channels, h / stride, w / stride]."""
+        output: Tensor = self.bn(self.conv(self.relu(features)))
+        return output
+
+
+class Reduction(nn.Module):
+    """Residual block that halves the image: maps [n, c, h, w] to [n, channels, h/2, w/2]."""
+
+    def __init__(self, incoming: int, channels: int, running_stats: bool) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            ReLUConvBN(incoming, channels, 3, running_stats, stride=2),
+            ReLUConvBN(channels, channels, 3, running_stats),
+        )
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2, stride=2), nn.Conv2d(incoming, channels, 1, bias=False)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Add the residual to the shortcut."""
+        output: Tensor = self.shortcut(features) + self.residual(features)
+        return output
+
+
+def _operation(operation: int, channels: int, running_stats: bool) -> nn.Module:
+    if operation == CONV_1X1:
+        return ReLUConvBN(channels, channels, 1, running_stats)
+    if operation == CONV_3X3:
+        return ReLUConvBN(channels, channels, 3, running_stats)
+    if operation == AVG_POOL:
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    return nn.Identity()
+
+
+def _batch_norm(channels: int, running_stats: bool) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, track_running_stats=running_stats)

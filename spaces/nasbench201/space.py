@@ -1,0 +1,134 @@
+"""The NAS-Bench-201 search space (Dong and Yang, ICLR 2020), also NATS-Bench's topology space."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf.errors import UsageError, unknown_name
+from spaces.base import Architecture, Decision, Graph, SearchSpace
+from spaces.nasbench201 import table
+from spaces.nasbench201.cell import EDGE_NAMES, EDGES, NODES, OPERATIONS, representatives
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from spaces.table import Table
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    classes: int
+    image_size: int
+
+
+_DATASETS: Final = {
+    "cifar10": _Dataset(10, 32),
+    "cifar100": _Dataset(100, 32),
+    "ImageNet16-120": _Dataset(120, 16),
+}
+
+_FORM: Final = "+".join(
+    "|" + "".join(f"op~{source}|" for source in range(target)) for target in range(1, NODES)
+)
+_TEMPLATE: Final = _FORM.replace("op", "{}")
+_PATTERN: Final = re.compile(re.escape(_FORM).replace("op\\~", "([^|~+]*)\\~"))
+
+
+def _adjacency() -> NDArray[np.bool_]:
+    """Join the input, the six operations and the output: an operation feeds those of its target."""
+    last = len(EDGES) + 1
+    joined = np.zeros((last + 1, last + 1), np.bool_)
+    for node, (target, source) in enumerate(EDGES, start=1):
+        joined[0, node] = source == 0
+        joined[node, last] = target == NODES - 1
+        for later, (_, its_source) in enumerate(EDGES, start=1):
+            joined[node, later] = its_source == target
+    joined.flags.writeable = False
+    return joined
+
+
+_ADJACENCY: Final = _adjacency()
+
+
+class NASBench201(SearchSpace):
+    """All 15,625 cells of four nodes with one of five operations on each of six edges.
+
+    Decisions are named ``target<-source`` and ordered as in the benchmark's arch strings,
+    ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``.
+
+    Args:
+        dataset: cifar10, cifar100 or ImageNet16-120 (120 classes, 16x16 pixels); decides the
+            classes and the image size of networks, and the columns of the table.
+
+    Raises :class:`UsageError` for another dataset.
+    """
+
+    name = "nasbench201"
+    graph_operations: ClassVar[tuple[str, ...]] = ("input", *OPERATIONS, "output")
+
+    def __init__(self, dataset: str = "cifar10") -> None:
+        if dataset not in _DATASETS:
+            raise unknown_name("space.dataset", dataset, _DATASETS)
+        self.decisions = tuple(Decision(edge, OPERATIONS) for edge in EDGE_NAMES)
+        self.dataset = dataset
+        self.classes = _DATASETS[dataset].classes
+        self.image_size = _DATASETS[dataset].image_size
+
+    def format(self, arch: Architecture) -> str:
+        """Write the benchmark's arch string."""
+        return _TEMPLATE.format(*(OPERATIONS[operation] for operation in arch))
+
+    def parse(self, text: str) -> Architecture:
+        """Read the benchmark's arch string; raises :class:`UsageError` on anything else."""
+        match = _PATTERN.fullmatch(text.strip())
+        if match is None:
+            raise UsageError(f"'{text}' is no architecture of {self.name}: write it as {_FORM}.")
+        for word, edge in zip(match.groups(), EDGE_NAMES, strict=True):
+            if word not in OPERATIONS:
+                raise UsageError(
+                    f"'{text}' is no architecture of {self.name}: {edge} can be "
+                    f"{', '.join(OPERATIONS)}, not '{word}'."
+                )
+        return tuple(OPERATIONS.index(word) for word in match.groups())
+
+    def canonical(self, arch: Architecture) -> Architecture:
+        """Return the cheapest cell of the same family, of which there are 5,044.
+
+        :mod:`spaces.nasbench201.canonical` says when two cells are of one family.
+        """
+        return representatives()[arch]
+
+    def graph(self, arch: Architecture) -> Graph:
+        """Encode with operations as nodes: input, the six operations in order, output.
+
+        An operation feeds those that start where it ends. ``none`` stays, as a label, so that all
+        graphs share one adjacency (read-only) [8, 8].
+        """
+        labels = np.array([0, *(1 + a for a in arch), len(self.graph_operations) - 1], np.int64)
+        return Graph(_ADJACENCY, labels)
+
+    def network(
+        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+    ) -> nn.Module:
+        """Build the network that the benchmark trains; see :mod:`spaces.nasbench201.network`."""
+        from spaces.nasbench201.network import Network
+
+        return Network(arch, classes or self.classes, running_stats=running_stats)
+
+    def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
+        """Load the results of 200 (default) or 12 epochs on this dataset.
+
+        Raises :class:`UsageError` for other epochs, and where the file at ``path`` is not such a
+        table.
+        """
+        return table.load(self.dataset, path, epochs)
+
+    def column(self, name: str, path: Path | None = None) -> NDArray[np.float64]:
+        """Load one column of the table; see :func:`spaces.nasbench201.table.column`."""
+        return table.column(self.dataset, name, path)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conf.errors import UsageError
+from spaces import Choices
+from tests.spaces.conformance import SpaceConformance
+
+OPTIONS = {"depth": [2, 4], "width": [16, 32, 64], "activation": ["relu", "gelu"], "fixed": [None]}
+
+
+class TestConformance(SpaceConformance):
+    @pytest.fixture
+    def space(self):
+        return Choices(**OPTIONS)
+
+
+def test_size_and_enumeration():
+    space = Choices(**OPTIONS)
+    assert space.size == 12
+    assert len(list(space.enumerate())) == 12
+
+
+def test_values_keep_their_types():
+    space = Choices(**OPTIONS)
+    values = space.values((1, 2, 0, 0))
+    assert values == {"depth": 4, "width": 64, "activation": "relu", "fixed": None}
+
+
+def test_notation_is_the_choices_joined_by_commas():
+    space = Choices(**OPTIONS)
+    assert space.format((1, 2, 0, 0)) == "4,64,relu,None"
+    assert space.parse("4,64,relu,None") == (1, 2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("4,64,relu", "it needs 4 comma-separated choices"),
+        ("4,128,relu,None", "width can be 16, 32, 64, not '128'"),
+    ],
+)
+def test_parse_says_what_is_legal(text, message):
+    with pytest.raises(UsageError, match=message):
+        Choices(**OPTIONS).parse(text)
+
+
+@pytest.mark.parametrize("options", [{}, {"depth": []}, {"depth": [1], "width": []}])
+def test_empty_options_are_refused(options):
+    with pytest.raises(UsageError, match="at least one"):
+        Choices(**options)
+
+
+def test_the_canonical_form_is_the_architecture_itself():
+    space = Choices(**OPTIONS)
+    assert all(space.canonical(arch) == arch for arch in space.enumerate())
+
+
+def test_has_no_table():
+    with pytest.raises(UsageError, match="benchmark=training"):
+        Choices(**OPTIONS).table()
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_neighbour_relation_is_symmetric(widths, random):
+    space = Choices(**{f"d{i}": list(range(w)) for i, w in enumerate(widths)})
+    arch = tuple(random.randrange(w) for w in widths)
+    neighbours = space.neighbours(arch)
+    assert len(neighbours) == sum(w - 1 for w in widths)
+    assert all(arch in space.neighbours(n) for n in neighbours)
