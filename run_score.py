@@ -7,7 +7,6 @@ python run_score.py model=mypackage.models:build proxies=[synflow] batch=random
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import sys
 from dataclasses import dataclass
@@ -74,8 +73,12 @@ def _score_space(settings: Settings, directory: Path) -> None:
 
     space = build(settings.space, "space")
     benchmark = build(settings.benchmark, "benchmark", space=space)
-    batch = functools.partial(build, settings.batch, "batch", space=space)
-    service = build(settings.service, "service", space=space, batch=batch)
+    service = build(
+        settings.service,
+        "service",
+        space=space,
+        batch=lambda space: build(settings.batch, "batch", space=space),
+    )
     archs = _architectures(space, settings.archs, settings.seed)
     table = service.score(archs, settings.proxies)
     rng = np.random.default_rng(settings.seed)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -133,8 +132,12 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     check_repeats(space, budget, settings.searcher.get("repeats", True))
     service = scorer = None
     if settings.guided:
-        batch = functools.partial(build, settings.batch, "batch", space=space)
-        service = build(settings.service, "service", space=space, batch=batch)
+        service = build(
+            settings.service,
+            "service",
+            space=space,
+            batch=lambda space: build(settings.batch, "batch", space=space),
+        )
         scorer = build(settings.proxy, "proxy", service=service)
 
     def make(seed: int) -> Searcher:

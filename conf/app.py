@@ -56,10 +56,11 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(sentence(error))
-    except OSError as error:
+    except (OSError, ValueError) as error:
         if running:
             raise
-        fail(f"hydra.run.dir or hydra.sweep.dir cannot be used: {error}.")
+        place = "hydra.run.dir or hydra.sweep.dir cannot be used: "
+        fail(f"{place if isinstance(error, OSError) else ''}{error}.")
     except KeyboardInterrupt:
         print("interrupted; the same command in the same directory goes on from here.", flush=True)
         sys.exit(130)

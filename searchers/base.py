@@ -16,6 +16,7 @@ import numpy as np
 
 from conf.errors import UsageError
 from searchers.guidance import Guidance
+from searchers.streams import Streams
 from spaces.base import Architecture, SearchSpace
 from spaces.benchmark import Evaluation
 
@@ -32,7 +33,7 @@ class Searcher(ABC):
     Args:
         space: where to search.
         guidance: how zero-cost scores steer the search; by default not at all.
-        seed: decides everything that chance decides. Same seed, same search.
+        seed: from 0 to 2^128 - 1, decides all that chance decides. Same seed, same search.
         repeats: whether an architecture may be trained again. A repeat costs like any other; with
             ``False`` a proposal that was trained before is drawn anew.
 
@@ -52,8 +53,7 @@ class Searcher(ABC):
         self.repeats = repeats
         self.told = 0
         self.trained: set[Architecture] = set()
-        key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-        self._key = int(key[0]) << 64 | int(key[1])
+        self._streams = Streams(seed)
         self._pending: list[Architecture] | None = None
 
     def ask(self, n: int = 1) -> list[Architecture]:
@@ -64,7 +64,7 @@ class Searcher(ABC):
             raise ValueError(f"ask needs n >= 1, not {n}")
         self._pending = []
         for step in range(self.told, self.told + n):
-            self._pending.append(self._propose(step, self.rng(step + 1)))
+            self._pending.append(self._propose(step, self._streams.shared(step + 1)))
         return list(self._pending)
 
     def tell(self, archs: Sequence[Architecture], evaluations: Sequence[Evaluation]) -> None:
@@ -85,7 +85,7 @@ class Searcher(ABC):
 
     def rng(self, stream: int) -> np.random.Generator:
         """Return the generator of one stream of this search: 0 for set-up, t for the t-th model."""
-        return np.random.Generator(np.random.Philox(key=self._key, counter=stream << 64))
+        return self._streams.new(stream)
 
     def fresh(self, archs: Sequence[Architecture]) -> list[Architecture]:
         """Keep what may be trained now: all, or, without repeats, what was not proposed yet."""

@@ -12,6 +12,7 @@ from analysis.results import Trace
 from conf.errors import UsageError
 from searchers.base import Searcher
 from searchers.journal import Entry, Journal
+from searchers.streams import Streams
 from spaces.base import SearchSpace
 from spaces.benchmark import Benchmark
 
@@ -95,10 +96,11 @@ def _run_trial(
     searcher = make(seed)
     space, guidance = searcher.space, searcher.guidance
     _replay(searcher, known)
+    chance = Streams(trial_seed(seed, 0))
     train_seconds = sum(trace.train_seconds)
     while not budget.spent(searcher.told, train_seconds + guidance.seconds):
         archs = searcher.ask()
-        rng = np.random.Generator(np.random.Philox(key=seed, counter=searcher.told << 64))
+        rng = chance.shared(searcher.told)
         evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
         searcher.tell(archs, evaluations)
         for arch, evaluation in zip(archs, evaluations, strict=True):

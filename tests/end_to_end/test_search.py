@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import signal
+import sqlite3
+import time
+
+import pytest
+
+from conf import app
+from run_search import search
+
+SMALL = [
+    "searcher=evolution",
+    "searcher.population=16",
+    "guidance=warmup_move",
+    "guidance.warmup.pool=20",
+    "guidance.move.candidates=4",
+    "proxy=synflow",
+    "space.dataset=cifar100",
+    "budget.models=24",
+    "trials=2",
+    "service=inline",
+]
+
+
+def rows(directory):
+    with (directory / "trajectory.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_guided_search_writes_its_files(run, tmp_path):
+    run("run_search.py", *SMALL, "hydra.run.dir=a")
+    run("run_search.py", *SMALL, "hydra.run.dir=b")
+    table, summary = rows(tmp_path / "a"), json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert list(table[0]) == [
+        "trial",
+        "step",
+        "architecture",
+        "val",
+        "test",
+        "best_val",
+        "best_test_so_far",
+        "test_of_best_val",
+        "train_seconds",
+        "proxy_evaluations",
+    ]
+    assert [(r["trial"], r["step"]) for r in table] == [
+        (str(t), str(s)) for t in range(2) for s in range(1, 25)
+    ]
+    assert table[0]["proxy_evaluations"] == "20"
+    last = [float(r["test_of_best_val"]) for r in table if r["step"] == "24"]
+    assert summary["final"]["test_of_best_val"]["mean"] == pytest.approx(sum(last) / 2, abs=1e-3)
+    assert summary["protocol"] == "validation"
+    assert (summary["searcher"], summary["guidance"], summary["proxy"]) == (
+        "evolution",
+        "warmup_move",
+        "synflow",
+    )
+    assert set(summary["models_to_target"]) == {"71.0", "72.0", "73.0", "73.5"}
+    assert (tmp_path / "a" / "trajectory.csv").read_bytes() == (
+        tmp_path / "b" / "trajectory.csv"
+    ).read_bytes()
+
+
+def lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def stored(path):
+    """Count the scores in a store that may be half set up."""
+    if not path.exists():
+        return 0
+    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        try:
+            return connection.execute("SELECT COUNT(*) FROM scores").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
+
+
+def test_a_killed_search_goes_on_as_if_nothing_had_happened(run, command, tmp_path):
+    run("run_search.py", *SMALL, "hydra.run.dir=whole")
+    own = {"env": {"ASSAY_CACHE": str(tmp_path / "own")}}
+    store, journal = tmp_path / "own" / "scores.sqlite", tmp_path / "killed" / "journal.jsonl"
+    for measure, enough in (
+        (lambda: 0, 0),
+        (lambda: stored(store), 1),
+        (lambda: lines(journal), 2),
+        (lambda: lines(journal), 21),
+        (lambda: lines(journal), 40),
+    ):
+        process = command("run_search.py", *SMALL, "hydra.run.dir=killed", **own)
+        while measure() < enough and process.poll() is None:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kept = stored(store), lines(journal)
+    run("run_search.py", *SMALL, "hydra.run.dir=killed", **own)
+    assert (stored(store), lines(journal)) >= kept
+    assert (tmp_path / "killed" / "trajectory.csv").read_bytes() == (
+        tmp_path / "whole" / "trajectory.csv"
+    ).read_bytes()
+    again = run("run_search.py", *SMALL, "hydra.run.dir=killed", **own)
+    assert "finished already" in again.stdout
+
+
+def test_a_sweep_names_its_directories_by_what_is_swept(run, tmp_path):
+    settings = ["searcher=random,reinforce", "guidance=none", "trials=1", "budget.models=5"]
+    run("run_search.py", "-m", *settings, "hydra.sweep.dir=sweep")
+    found = sorted(p.parent.name for p in (tmp_path / "sweep").glob("*/summary.json"))
+    assert found == [
+        f"budget.models=5,guidance=none,searcher={name},trials=1"
+        for name in ("random", "reinforce")
+    ]
+
+
+def test_list_names_what_there_is(run):
+    words = run("run_search.py", "--list").stdout.split()
+    assert {"nasbench201", "evolution", "warmup_move", "synflow", "quickstart"} <= set(words)
+
+
+def test_seed_of_the_benchmark_and_epochs_are_named_in_the_result(run, tmp_path):
+    settings = ["benchmark.seeds=random", "trials=1", "budget.models=70", "space.dataset=cifar100"]
+    run("run_search.py", *settings, "hydra.run.dir=random")
+    run("run_search.py", *settings[1:], "benchmark.epochs=12", "hydra.run.dir=early")
+    random = json.loads((tmp_path / "random" / "summary.json").read_text())["benchmark"]
+    early = json.loads((tmp_path / "early" / "summary.json").read_text())["benchmark"]
+    assert (random["epochs"], early["epochs"]) == (200, 12)
+    assert (random["validation"], random["test"]) == (
+        "one seed, drawn at random",
+        "mean over seeds",
+    )
+    assert (early["validation"], early["test"]) == ("one run", "one run")
+
+
+MISTAKES = {
+    "searcher.popsize=3": "searcher.popsize is no setting of searcher",
+    "searcher=annealing": "searcher=annealing is unknown; choose one of: evolution",
+    "space=nasbench999": "space=nasbench999 is unknown; choose one of: nasbench201",
+    "proxy=crystal_ball": "proxy=crystal_ball is unknown; choose one of: flops, params, synflow",
+    "guidance=divine": "guidance=divine is unknown; choose one of: move, none, warmup",
+    "experiment=nope": "experiment=nope is unknown; choose one of: nb201",
+    "searcher=null": "must be a string",
+    "searcher.population=many": "searcher.population=many must be a whole number",
+    "searcher.population=0": "searcher.population=0 must be at least 1",
+    "budget.models=0": "budget.models=0 must be at least 1",
+    "budget.models=-1": "budget.models=-1 must be at least 1",
+    "budget.train_seconds=0": "budget.train_seconds=0 must be positive",
+    "trials=0": "trials=0 must be at least 1",
+    "trials=few": "trials=few must be a whole number",
+    "seed=-1": "seed=-1 must not be negative",
+    "colour=red": "colour is no setting of this command; legal are: space",
+    "+colour=red": "colour is no setting of this command",
+    "space.dataset=mnist": "space.dataset=mnist is unknown; choose one of: ImageNet16-120",
+    "benchmark.path=missing.npz": "missing.npz does not exist",
+    "benchmark.path=damaged.npz": "damaged.npz cannot be read as a table",
+    "benchmark.epochs=13": "benchmark.epochs=13",
+    "benchmark.seeds=all": "benchmark.seeds=all must be one of mean, random",
+    "guidance.warmup.pool=lots": "guidance.warmup.pool=lots must be a whole number or all",
+    "guidance=warmup guidance.warmup.pool=63": "guidance.warmup.pool=63 is smaller than",
+    "guidance=warmup guidance.warmup.pool=-5": "guidance.warmup.pool=-5",
+    "guidance=move guidance.move.epsilon=2": "guidance.move.epsilon=2",
+    "guidance=warmup service.store=damaged.sqlite": "service.store",
+    "guidance=warmup service.store=.": "service.store",
+    "guidance=warmup service.workers=slaves": "service.workers=slaves must be one of",
+    "searcher.repeats=false budget.models=20000": "budget.models=20000 exceeds the 15625",
+    "searcher._target_=nowhere.Searcher": "searcher._target_=nowhere.Searcher cannot be imported",
+    "hydra.run.dir=damaged.npz": "hydra.run.dir",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_in_one_sentence(mistake, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 not really")
+    (tmp_path / "damaged.sqlite").write_bytes(b"not a database at all" * 100)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    arguments = ["trials=2", "budget.models=70", "hydra.run.dir=run", *mistake.split()]
+    monkeypatch.setattr("sys.argv", ["run_search.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        app.run(search, "config")
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert MISTAKES[mistake] in captured.err
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    after = {path for path in tmp_path.iterdir() if path.name != "cache"}
+    assert after == set(before), "something half-written was left"
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_the_journal_of_another_configuration_is_left_alone(run, tmp_path):
+    settings = ["trials=1", "budget.models=70", "hydra.run.dir=run"]
+    run("run_search.py", *settings)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    refused = run("run_search.py", *settings, "seed=1", status=2)
+    assert "holds the journal of another configuration" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
