@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from conf.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from analysis.groups import Group
+    from analysis.groups import Entry, Group
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,32 +86,44 @@ def _report(args: argparse.Namespace, console: Console) -> int:
 
 def _print(group: Group, console: Console) -> None:
     """Print the means by the protocol to judge by; the files have spreads and the other one."""
+    from analysis.groups import PROTOCOLS, step_name
+
+    def value(entry: Entry, step: int | None) -> str:
+        spread = group.spread(entry, group.protocols[0], step)
+        return group.number(spread.mean) if spread else "-"
+
+    def models(entry: Entry, name: str) -> str:
+        target = group.target(entry, name)
+        return f"{target.models.mean:.0f} ({target.solved:.0%})"
+
+    _print_table(
+        console,
+        f"{group.title}: {group.metric}, mean {PROTOCOLS[group.protocols[0]]} after models",
+        [step_name(step) for step in group.steps],
+        {e.label: [value(e, step) for step in group.steps] for e in group.entries},
+    )
+    if group.targets:
+        _print_table(
+            console,
+            f"{group.title}: mean models to a target (solved trials)",
+            group.targets,
+            {e.label: [models(e, name) for name in group.targets] for e in group.entries},
+        )
+
+
+def _print_table(
+    console: Console, title: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]
+) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    from analysis.groups import PROTOCOLS, step_name
-
-    protocol = group.protocols[0]
-    table = Table(
-        title=escape(f"{group.title}: {group.metric}, mean {PROTOCOLS[protocol]}"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-    )
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD)
     table.add_column("run")
-    for step in group.steps:
-        table.add_column(f"@ {step_name(step)}", justify="right", no_wrap=True)
-    for name in group.targets:
-        table.add_column(f"models to {name}", justify="right", no_wrap=True)
-    for entry in group.entries:
-        row = [escape(entry.label)]
-        for step in group.steps:
-            value = group.spread(entry, protocol, step)
-            row.append(group.number(value.mean) if value else "-")
-        for name in group.targets:
-            target = group.target(entry, name)
-            row.append(f"{target.models.mean:.0f} ({target.solved:.0%})")
-        table.add_row(*row)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for label, cells in rows.items():
+        table.add_row(escape(label), *cells)
     console.print(table)
 
 

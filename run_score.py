@@ -11,7 +11,7 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from conf import app
 from conf.errors import UsageError
@@ -55,7 +55,7 @@ def score(cfg: DictConfig) -> None:
     """Run one scoring job and write its files into its directory."""
     from omegaconf import OmegaConf
 
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
+    config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     check(Settings, config, "", {})
     settings = Settings(**config)
     if settings.model is None:
@@ -70,6 +70,7 @@ def _score_space(settings: Settings, directory: Path) -> None:
     from analysis.figures import rank_scatter, save_figure
     from analysis.files import write_json, write_text
     from analysis.ranks import correlations
+    from proxies import registry
 
     space = build(settings.space, "space")
     benchmark = build(settings.benchmark, "benchmark", space=space)
@@ -89,8 +90,9 @@ def _score_space(settings: Settings, directory: Path) -> None:
     statistics = {}
     for column, name in enumerate(table.names):
         values = table.values[:, column]
-        statistics[name] = correlations(values, accuracy) | {
-            "seconds_per_arch": float(np.nanmean(table.seconds[:, column]))
+        better = registry.get(name).higher_is_better
+        statistics[name] = correlations(values, accuracy, higher_is_better=better) | {
+            "seconds_per_arch": float(np.mean(table.seconds[:, column]))
         }
         save_figure(rank_scatter(values, accuracy, name), directory / f"rank_{name}")
     write_json(directory / "correlation.json", statistics)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from conf import app
 from conf.errors import UsageError
@@ -107,7 +107,7 @@ def search(cfg: DictConfig) -> None:
 
     from searchers.journal import Journal
 
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)
+    config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     check(Settings, config, "", {})
     settings = Settings(**config)
     directory = app.output_directory()
@@ -121,8 +121,7 @@ def search(cfg: DictConfig) -> None:
 def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from analysis.files import write_json
-    from analysis.results import summarise, write_trajectory
+    from analysis.results import summarise, write_summary, write_trajectory
     from searchers.loop import check_repeats, run_trials, trial_seed
 
     started = time.perf_counter()
@@ -147,12 +146,10 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         )
 
     make(trial_seed(settings.seed, 0))  # its checks speak before anything is written
-    _save_config(directory)
+    _save_config(settings, directory)
     choices = HydraConfig.get().runtime.choices
-    title = " ".join([choices["searcher"], choices["guidance"]])
-    with _progress(
-        f"{space.name} {space.dataset} {title}", settings.trials * budget.models
-    ) as step:
+    title = f"{space.name} {space.dataset} {choices['searcher']} {choices['guidance']}"
+    with _progress(title, settings.trials * budget.models) as step:
         traces = run_trials(
             make,
             benchmark,
@@ -162,17 +159,9 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             journal=journal,
             on_step=step,
         )
-    summary = summarise(
-        traces,
-        protocol=benchmark.protocol,
-        higher_is_better=benchmark.higher_is_better,
-        targets=settings.targets if settings.targets is not None else benchmark.targets,
-        budget_models=budget.models,
-    )
-    write_trajectory(
-        directory / "trajectory.csv", traces, higher_is_better=benchmark.higher_is_better
-    )
-    write_json(
+    steering = {"protocol": benchmark.protocol, "higher_is_better": benchmark.higher_is_better}
+    write_trajectory(directory / "trajectory.csv", traces, **steering)
+    write_summary(
         directory / "summary.json",
         {
             "space": space.name,
@@ -186,15 +175,19 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "seed": settings.seed,
             "config": settings.fingerprint(),
             "versions": _versions(),
-            "protocol": benchmark.protocol,
             "metric": benchmark.metric,
             "unit": benchmark.unit,
-            "higher_is_better": benchmark.higher_is_better,
-            **summary,
             "wall_seconds": time.perf_counter() - started,
             "proxy_seconds": service.proxy_seconds if service else 0.0,
             "cache_hits": service.hits if service else 0,
+            **steering,
         },
+        summarise(
+            traces,
+            targets=settings.targets if settings.targets is not None else benchmark.targets,
+            budget_models=budget.models,
+            **steering,
+        ),
     )
 
 
@@ -207,7 +200,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _save_config(directory: Path) -> None:
+def _save_config(settings: Settings, directory: Path) -> None:
     """Write what Hydra writes into ``.hydra``."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -215,6 +208,8 @@ def _save_config(directory: Path) -> None:
     hydra = HydraConfig.get()
     folder = directory / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
+    config = OmegaConf.create(dataclasses.asdict(settings))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
     (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(hydra.overrides.task))
     (folder / "hydra.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ class Streams:
         self._key = np.array([key & (1 << 64) - 1, key >> 64], np.uint64)
         self._bits = self._philox(0)
         self._shared = np.random.Generator(self._bits)
-        self._start = cast("dict[str, Any]", self._bits.state)
+        self._start: Any = self._bits.state
 
     def new(self, stream: int) -> np.random.Generator:
         """Return a generator of its own at the start of ``stream``."""

@@ -71,18 +71,18 @@ def test_counts_models_and_scores():
 def test_resumed_job_equals_undisturbed_one(tmp_path, stop):
     whole = run()
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     class Killing(Noisy):
         def evaluate(self, arch, rng):
             if self.evaluations == stop:
-                raise Killed
+                raise KilledError
             return super().evaluate(arch, rng)
 
     path = tmp_path / "journal.jsonl"
     if stop < 75:
-        with pytest.raises(Killed), Journal(path, {}) as journal:
+        with pytest.raises(KilledError), Journal(path, {}) as journal:
             run(benchmark=Killing(), journal=journal)
     else:
         with Journal(path, {}) as journal:
@@ -116,5 +116,5 @@ def test_impossible_budgets_are_refused(settings):
 def test_budget_beyond_the_space_needs_repeats():
     check_repeats(small_space(), Budget(97), repeats=True)
     check_repeats(small_space(), Budget(96), repeats=False)
-    with pytest.raises(UsageError, match="budget.models=97 exceeds the 96"):
+    with pytest.raises(UsageError, match=r"budget\.models=97 exceeds the 96"):
         check_repeats(small_space(), Budget(97), repeats=False)

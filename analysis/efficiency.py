@@ -1,0 +1,145 @@
+"""Sample efficiency: how good a search is after so many trained models, and how sure that is.
+
+A *curve* is float64 [trials, steps]: the value of the incumbent of each trial after step 1, 2, …
+trained models. Intervals are percentile bootstraps over trials, seeded, hence reproducible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Band(NamedTuple):
+    """Mean and quartiles over trials, each float64 [steps]."""
+
+    mean: Floats
+    low: Floats
+    high: Floats
+
+
+class Interval(NamedTuple):
+    """A mean and its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Spread(NamedTuple):
+    """How the trials' values are spread; ``std`` is that of the population (``numpy.std``)."""
+
+    mean: float
+    std: float
+    median: float
+    q25: float
+    q75: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One search against another, trial by trial.
+
+    Attributes:
+        difference: mean of first - second, with its interval, in the metric's unit.
+        wins: fraction of trials in which the first is better; a draw counts half.
+        p: two-sided p of the Wilcoxon signed-rank test, corrected by Holm's method for all
+            comparisons made together.
+        trials: how many pairs of trials were compared.
+    """
+
+    difference: Interval
+    wins: float
+    p: float
+    trials: int
+
+
+def spread(values: Floats) -> Spread:
+    """Summarise ``values`` float64 [trials]; NaN entries are left out, none left gives NaN."""
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return Spread(*[float("nan")] * 5)
+    q25, median, q75 = np.quantile(values, (0.25, 0.5, 0.75))
+    return Spread(*(float(x) for x in (values.mean(), values.std(), median, q25, q75)))
+
+
+def band(curve: Floats) -> Band:
+    """Mean and interquartile band of a curve at each step; NaN entries are left out."""
+    result = Band(*np.full((3, curve.shape[1]), np.nan))
+    known = ~np.isnan(curve).all(axis=0)
+    if known.any():
+        result.mean[known] = np.nanmean(curve[:, known], axis=0)
+        result.low[known], result.high[known] = np.nanquantile(
+            curve[:, known], (0.25, 0.75), axis=0
+        )
+    return result
+
+
+def models_to_target(
+    curve: Floats, target: float, *, unsolved: int, higher_is_better: bool = True
+) -> NDArray[np.int64]:
+    """First step (1 = first model) at which each trial reaches ``target``, int64 [trials].
+
+    A trial that never does counts as ``unsolved``, by custom its budget + 1.
+    """
+    reached = curve >= target if higher_is_better else curve <= target
+    return np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, unsolved).astype(np.int64)
+
+
+def mean_interval(
+    values: NDArray[np.generic], *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean of ``values`` [trials] with its percentile bootstrap interval; NaN if there are none."""
+    numbers = np.asarray(values, dtype=np.float64)
+    if not numbers.size:
+        return Interval(*[float("nan")] * 3)
+    draws = np.random.default_rng(seed).integers(0, numbers.size, (samples, numbers.size))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(numbers[draws].mean(axis=1), (tail, 1 - tail))
+    return Interval(float(numbers.mean()), float(low), float(high))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for being many: Holm 1979, step-down; the order is kept."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(stepped, 1.0)
+    return [float(x) for x in corrected]
+
+
+def compare(
+    pairs: Sequence[tuple[Floats, Floats]], *, higher_is_better: bool = True, seed: int = 0
+) -> list[Comparison]:
+    """Compare searches pairwise, and correct for the number of pairs.
+
+    Each pair is (first, second), both float64 [trials], where trial i of both had the same seed;
+    trials in which either is NaN are left out. Two searches without any difference have p = 1.
+    """
+    measured = []
+    for first, second in pairs:
+        difference = first - second
+        difference = difference[~np.isnan(difference)]
+        gain = difference if higher_is_better else -difference
+        wins = float((gain > 0).mean() + (gain == 0).mean() / 2) if gain.size else float("nan")
+        measured.append((mean_interval(difference, seed=seed), wins, difference))
+    p_values = holm([_wilcoxon(difference) for _, _, difference in measured])
+    return [
+        Comparison(interval, wins, p, difference.size)
+        for (interval, wins, difference), p in zip(measured, p_values, strict=True)
+    ]
+
+
+def _wilcoxon(difference: Floats) -> float:
+    from scipy.stats import wilcoxon
+
+    if not difference.any():
+        return 1.0
+    return float(wilcoxon(difference).pvalue)

@@ -1,0 +1,333 @@
+"""Find finished runs and group what is comparable.
+
+Runs are compared only with runs on the same space, dataset, benchmark and metric.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from analysis.efficiency import (
+    Comparison,
+    Floats,
+    Interval,
+    Spread,
+    compare,
+    mean_interval,
+    models_to_target,
+    spread,
+)
+from analysis.results import SUMMARY, TRAJECTORY, Run, read_run, target_curve
+from conf.errors import UsageError
+
+PROTOCOLS: Final = {
+    "test_of_best_val": "test of best val",
+    "best_test_so_far": "best test so far",
+    "best_val": "best val",
+}
+GUIDANCE: Final = ("none", "warmup", "move", "warmup_move")
+
+
+@dataclass(frozen=True)
+class Target:
+    """How a run reaches one target: trained models needed, and the fraction of trials solved."""
+
+    models: Interval
+    solved: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs of a group compared trial by trial after ``step`` trained models."""
+
+    first: str
+    second: str
+    step: int
+    result: Comparison
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run and the name it has within its group."""
+
+    label: str
+    run: Run
+
+    @property
+    def searcher(self) -> str:
+        """Name of the searcher."""
+        return str(self.run.summary["searcher"])
+
+    @property
+    def guidance(self) -> str:
+        """Name of the guidance."""
+        return str(self.run.summary["guidance"] or "none")
+
+    @property
+    def proxy(self) -> str:
+        """Name of the proxy, or a dash."""
+        return str(self.run.summary["proxy"] or "-")
+
+    def at(self, protocol: str, step: int | None) -> Floats | None:
+        """Values over trials after ``step`` models (None: the last); None beyond the run's end."""
+        if step is not None and step > self.run.steps:
+            return None
+        curve: Floats = getattr(self.run.curves, protocol)
+        return curve[:, -1 if step is None else step - 1]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Comparable runs, in a fixed order, and everything that is reported of them.
+
+    ``steps`` are the numbers of trained models at which values are given; None is the last.
+    """
+
+    entries: list[Entry]
+    steps: list[int | None]
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What all runs of the group share, as in the first one's summary."""
+        return self.entries[0].run.summary
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the metric."""
+        return bool(self.summary["higher_is_better"])
+
+    @property
+    def protocols(self) -> list[str]:
+        """Curves worth reporting, the one to judge by first."""
+        if not any(entry.run.has_test for entry in self.entries):
+            return ["best_val"]
+        if self.summary["protocol"] == "test":
+            return ["best_test_so_far"]
+        return ["test_of_best_val", "best_test_so_far"]
+
+    @property
+    def title(self) -> str:
+        """Space and dataset."""
+        return " · ".join(str(self.summary[key]) for key in ("space", "dataset") if _has(self, key))
+
+    @property
+    def slug(self) -> str:
+        """The title as part of a file name."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "runs"
+
+    @property
+    def metric(self) -> str:
+        """Metric with its unit."""
+        unit = self.summary["unit"]
+        return f"{self.summary['metric']} ({unit})" if unit else str(self.summary["metric"])
+
+    @property
+    def benchmark(self) -> str:
+        """The benchmark in words."""
+        benchmark = self.summary["benchmark"]
+        if not isinstance(benchmark, dict):
+            return str(benchmark)
+        return ", ".join(f"{key} {value}" for key, value in benchmark.items() if value is not None)
+
+    @property
+    def budget(self) -> int:
+        """The largest budget of any run of the group."""
+        return max(entry.run.budget for entry in self.entries)
+
+    @property
+    def proxies(self) -> list[str]:
+        """Proxies that guide any run of the group."""
+        return sorted({entry.proxy for entry in self.entries if entry.guidance != "none"})
+
+    @property
+    def targets(self) -> list[str]:
+        """Targets that any run of the group recorded, ascending."""
+        names = {name for e in self.entries for name in e.run.summary["models_to_target"]}
+        return sorted(names, key=float)
+
+    def number(self, value: float) -> str:
+        """Write a value of the metric with sensible decimals."""
+        return "-" if np.isnan(value) else f"{value:.{2 if self.summary['unit'] == '%' else 4}f}"
+
+    def spread(self, entry: Entry, protocol: str, step: int | None) -> Spread | None:
+        """Spread over trials; None where the run is shorter or has no such value."""
+        values = entry.at(protocol, step)
+        return None if values is None or np.isnan(values).all() else spread(values)
+
+    def target(self, entry: Entry, name: str) -> Target:
+        """Trained models that ``entry`` needs for target ``name``.
+
+        An unsolved trial counts as the largest budget of the group + 1, so that a run with a small
+        budget gains nothing by giving up early.
+        """
+        steps = models_to_target(
+            target_curve(entry.run.curves),
+            float(name),
+            unsolved=self.budget + 1,
+            higher_is_better=self.higher_is_better,
+        )
+        return Target(mean_interval(steps), float((steps <= entry.run.budget).mean()))
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """Each guided run against the same searcher without guidance, on the first protocol.
+
+        Where there is no such pair, every run against the one that ends best. Only runs with the
+        same trials and seed are paired; all p-values of a group are corrected together.
+        """
+        couples = [
+            (entry, plain)
+            for entry in self.entries
+            for plain in self.entries
+            if entry.guidance != "none" == plain.guidance and entry.searcher == plain.searcher
+        ]
+        if not any(_paired(*couple) for couple in couples):
+            leader = self.leader()
+            couples = [(leader, entry) for entry in self.entries if entry is not leader]
+        protocol, asked = self.protocols[0], []
+        for first, second in filter(lambda couple: _paired(*couple), couples):
+            common = min(first.run.steps, second.run.steps)
+            steps = sorted({common if s is None else s for s in self.steps if (s or 0) <= common})
+            for step in steps:
+                one, other = first.at(protocol, step), second.at(protocol, step)
+                if one is not None and other is not None:
+                    asked.append((first.label, second.label, step, (one, other)))
+        results = compare([case[3] for case in asked], higher_is_better=self.higher_is_better)
+        return [Pair(*case[:3], result) for case, result in zip(asked, results, strict=True)]
+
+    def leader(self) -> Entry:
+        """Return the run with the best mean of the first protocol at its end."""
+        return self.ranked()[0]
+
+    def ranked(self) -> list[Entry]:
+        """Entries from best to worst by the mean of the first protocol at their end."""
+
+        def mean(entry: Entry) -> float:
+            value = self.spread(entry, self.protocols[0], None)
+            sign = 1 if self.higher_is_better else -1
+            return -np.inf if value is None else sign * value.mean
+
+        return sorted(self.entries, key=mean, reverse=True)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All groups found, and a warning for every directory that was passed over."""
+
+    groups: list[Group]
+    warnings: list[str]
+
+
+# -- finding and grouping -------------------------------------------------------------------------
+
+
+def collect(directories: Iterable[Path | str], steps: Sequence[int] = (50, 100)) -> Report:
+    """Find the finished runs under ``directories``, and group them.
+
+    Unfinished and damaged runs are passed over with a warning. Raises :class:`UsageError` for a
+    directory that cannot be read and where no finished run is found.
+    """
+    places = [Path(directory) for directory in directories]
+    runs, warnings = [], []
+    for path in _candidates(places):
+        try:
+            runs.append(read_run(path))
+        except UsageError as error:
+            warnings.append(f"passed over a run: {error}")
+    if not runs:
+        passed = f" ({'; '.join(warnings)})" if warnings else ""
+        raise UsageError(
+            f"there is no finished run (a directory with {SUMMARY} and {TRAJECTORY}) "
+            f"under {', '.join(map(str, places))}{passed}."
+        )
+    return Report(_group(runs, sorted(set(steps))), warnings)
+
+
+def _candidates(directories: Iterable[Path]) -> list[Path]:
+    """Return every directory that a job has written to, once, in a stable order."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}.") from None
+
+    found: dict[Path, Path] = {}
+    for directory in directories:
+        if not directory.is_dir():
+            raise UsageError(f"{directory} is no directory; give directories with finished runs.")
+        for folder, inner, files in os.walk(directory, onerror=refuse):
+            inner.sort()
+            if {SUMMARY, TRAJECTORY, "journal.jsonl"} & set(files):
+                path = Path(folder)
+                found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _group(runs: Iterable[Run], steps: Sequence[int]) -> list[Group]:
+    shared = ("space", "dataset", "benchmark", "protocol", "metric", "unit", "higher_is_better")
+    together: dict[str, list[Run]] = {}
+    for run in runs:
+        key = json.dumps([run.summary[name] for name in shared], sort_keys=True)
+        together.setdefault(key, []).append(run)
+    groups = []
+    for members in together.values():
+        longest = max(run.steps for run in members)
+        groups.append(Group(_entries(members), [s for s in steps if s < longest] + [None]))
+    return sorted(groups, key=lambda group: group.title)
+
+
+def _entries(runs: Sequence[Run]) -> list[Entry]:
+    """Name runs by searcher and guidance, then by what else is needed to tell them apart.
+
+    That is the proxy where guided runs use several, and the directory where names are still the
+    same. The order is by searcher, then none, warmup, move, both.
+    """
+    several = len({run.summary["proxy"] for run in runs if _guided(run)}) > 1
+    names = [_name(run, several) for run in runs]
+    labels = [
+        f"{name} ({run.path.name})" if names.count(name) > 1 else name
+        for name, run in zip(names, runs, strict=True)
+    ]
+    labels = [
+        f"{name} ({run.path})" if labels.count(label) > 1 else label
+        for label, name, run in zip(labels, names, runs, strict=True)
+    ]
+
+    def order(entry: Entry) -> tuple[str, int, str]:
+        known = GUIDANCE.index(entry.guidance) if entry.guidance in GUIDANCE else len(GUIDANCE)
+        return entry.searcher, known, entry.label
+
+    return sorted((Entry(*pair) for pair in zip(labels, runs, strict=True)), key=order)
+
+
+def _guided(run: Run) -> bool:
+    return run.summary["guidance"] not in (None, "none")
+
+
+def _name(run: Run, with_proxy: bool) -> str:
+    searcher, guidance, proxy = (run.summary[k] for k in ("searcher", "guidance", "proxy"))
+    if not _guided(run):
+        return str(searcher)
+    name = f"{searcher} + {str(guidance).replace('_', ' + ')}"
+    return f"{name}, {proxy}" if with_proxy else name
+
+
+def _paired(first: Entry, second: Entry) -> bool:
+    keys = ("trials", "seed")
+    return all(first.run.summary[key] == second.run.summary[key] for key in keys)
+
+
+def _has(group: Group, key: str) -> bool:
+    return bool(group.summary[key]) and group.summary[key] != "none"
+
+
+def step_name(step: int | None) -> str:
+    """Write a number of trained models, or that it is the last."""
+    return "end" if step is None else str(step)

@@ -1,0 +1,400 @@
+"""The result files of one search job, and nothing else knows their form.
+
+A job leaves ``trajectory.csv`` (one row per trained model) and ``summary.json`` in its directory.
+Two protocols stand side by side in both: *test of best val*, the test value of the model that is
+best by validation so far, which is what a user of the search would get; and *best test so far*,
+which peeks at the test set and is what many papers plot.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+
+from analysis.efficiency import Floats, models_to_target, spread
+from analysis.files import replacing, write_json
+from conf.errors import UsageError
+
+TRAJECTORY: Final = "trajectory.csv"
+SUMMARY: Final = "summary.json"
+
+COLUMNS: Final = (
+    "trial",
+    "step",
+    "architecture",
+    "val",
+    "test",
+    "best_val",
+    "best_test_so_far",
+    "test_of_best_val",
+    "train_seconds",
+    "proxy_evaluations",
+)
+
+SUMMARY_KEYS: Final = (
+    "space",
+    "dataset",
+    "benchmark",
+    "searcher",
+    "guidance",
+    "proxy",
+    "budget",
+    "trials",
+    "seed",
+    "versions",
+    "protocol",
+    "metric",
+    "unit",
+    "higher_is_better",
+    "final",
+    "models_to_target",
+    "wall_seconds",
+    "proxy_seconds",
+    "cache_hits",
+)
+
+Steering = Literal["validation", "test"]
+
+
+@dataclass
+class Trace:
+    """One trial: parallel lists, one entry per trained model, in the order of training.
+
+    ``val`` and ``test`` are in the benchmark's unit, NaN where it has none; ``train_seconds`` is
+    the time of that model alone; ``proxy_evaluations`` counts from the beginning of the trial.
+    """
+
+    architectures: list[str] = field(default_factory=list)
+    val: list[float] = field(default_factory=list)
+    test: list[float] = field(default_factory=list)
+    train_seconds: list[float] = field(default_factory=list)
+    proxy_evaluations: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.architectures)
+
+
+class Curves(NamedTuple):
+    """The incumbents of all trials, each float64 [trials, steps]; NaN where there is no value."""
+
+    best_val: Floats
+    best_test_so_far: Floats
+    test_of_best_val: Floats
+
+
+class Best(NamedTuple):
+    """The best model of a whole run, by the value that steered it."""
+
+    architecture: str
+    val: float
+    test: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished job, as read from its directory.
+
+    ``budget`` is the number of models that a trial may train; ``overrides`` are the words of the
+    command line that started it, or None where they are not recorded.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    traces: list[Trace]
+    curves: Curves
+    overrides: list[str] | None
+
+    @property
+    def budget(self) -> int:
+        """Models that one trial may train."""
+        return int(self.summary["budget"]["models"])
+
+    @property
+    def steps(self) -> int:
+        """Models that the longest trial trained."""
+        return int(self.curves.best_val.shape[1])
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the benchmark gave any test value."""
+        return not bool(np.isnan(self.curves.best_test_so_far).all())
+
+    def best(self) -> Best:
+        """Return the best model over all trials by the value that steered; the first of equals."""
+        models = [
+            Best(*model)
+            for t in self.traces
+            for model in zip(t.architectures, t.val, t.test, strict=True)
+        ]
+        by_test = self.summary["protocol"] == "test"
+        values = np.array([model.test if by_test else model.val for model in models])
+        return models[int(np.nanargmax(values if self.summary["higher_is_better"] else -values))]
+
+
+# -- statistics -----------------------------------------------------------------------------------
+
+
+def curves(
+    traces: Sequence[Trace],
+    *,
+    protocol: Steering | None = None,
+    higher_is_better: bool = True,
+) -> Curves:
+    """Follow the incumbents of ``traces`` from step 1 on.
+
+    With protocol ``"test"`` the test values choose the incumbent, with ``"validation"`` the
+    validation values; None takes the test where there is no validation value at all. The first of
+    equally good models stays incumbent. A trial that ended early keeps its last incumbent; NaN
+    values never become one.
+
+    Values are rounded to the seven significant digits that ``trajectory.csv`` holds, so that the
+    summary can be recomputed from it, and 73.02 reaches the target 73.02 though float32 holds it
+    as 73.0199966.
+    """
+    val = _seven_digits(_padded([t.val for t in traces]))
+    test = _seven_digits(_padded([t.test for t in traces]))
+    if protocol is None:
+        protocol = "test" if np.isnan(val).all() else "validation"
+    best = np.fmax if higher_is_better else np.fmin
+    steering = best.accumulate(test if protocol == "test" else val, axis=1)
+    step = np.broadcast_to(np.arange(steering.shape[1]), steering.shape).copy()
+    step[:, 1:][steering[:, 1:] == steering[:, :-1]] = 0
+    incumbent = np.maximum.accumulate(step, axis=1)
+    test_of_best = np.take_along_axis(test, incumbent, axis=1)
+    return Curves(
+        best_val=best.accumulate(val, axis=1),
+        best_test_so_far=best.accumulate(test, axis=1),
+        test_of_best_val=np.where(np.isnan(steering), np.nan, test_of_best),
+    )
+
+
+def summarise(
+    traces: Sequence[Trace],
+    *,
+    protocol: Steering,
+    higher_is_better: bool,
+    targets: Iterable[float],
+    budget_models: int,
+) -> dict[str, Any]:
+    """Return the statistics of ``summary.json``: ``final`` and ``models_to_target``.
+
+    ``final`` has {mean, std, median, q25, q75} over trials of each curve's last value, NaN for
+    curves that the benchmark cannot give. ``models_to_target`` has, for each of ``targets`` (its
+    text, as ``"73.0"``), mean and median of the first step at which the best test so far reaches
+    it (the best validation where there is no test), an unsolved trial counting as
+    ``budget_models`` + 1, and the fraction of trials that reached it.
+    """
+    found = curves(traces, protocol=protocol, higher_is_better=higher_is_better)
+    order = ("test_of_best_val", "best_test_so_far", "best_val")
+    final = {name: spread(getattr(found, name)[:, -1])._asdict() for name in order}
+    steps_to = {}
+    for target in targets:
+        steps = models_to_target(
+            target_curve(found),
+            target,
+            unsolved=budget_models + 1,
+            higher_is_better=higher_is_better,
+        )
+        steps_to[str(float(target))] = {
+            "mean": float(steps.mean()),
+            "median": float(np.median(steps)),
+            "solved_fraction": float((steps <= budget_models).mean()),
+        }
+    return {"final": final, "models_to_target": steps_to}
+
+
+def target_curve(found: Curves) -> Floats:
+    """Return the curve by which targets are reached: best test so far, else best validation."""
+    without_test = np.isnan(found.best_test_so_far).all()
+    return found.best_val if without_test else found.best_test_so_far
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def write_trajectory(
+    path: Path | str,
+    traces: Sequence[Trace],
+    *,
+    protocol: Steering | None = None,
+    higher_is_better: bool = True,
+) -> None:
+    """Write ``trajectory.csv``: one row per trained model, in the order of :data:`COLUMNS`.
+
+    ``trial`` counts from 0, ``step`` from 1; numbers have seven significant digits, and a value
+    that there is not is left empty. ``protocol`` is as in :func:`curves`.
+    """
+    lengths = [len(t) for t in traces]
+    found = curves(traces, protocol=protocol, higher_is_better=higher_is_better)
+    real = np.arange(found.best_val.shape[1]) < np.array(lengths)[:, None]
+    columns: dict[str, Iterable[object]] = {
+        "trial": np.repeat(np.arange(len(traces)), lengths).tolist(),
+        "step": chain.from_iterable(range(1, n + 1) for n in lengths),
+        "architecture": chain.from_iterable(t.architectures for t in traces),
+        "val": _cells(_padded([t.val for t in traces])[real]),
+        "test": _cells(_padded([t.test for t in traces])[real]),
+        **{name: _cells(getattr(found, name)[real]) for name in Curves._fields},
+        "train_seconds": _cells(_padded([t.train_seconds for t in traces])[real]),
+        "proxy_evaluations": chain.from_iterable(t.proxy_evaluations for t in traces),
+    }
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(zip(*(columns[name] for name in COLUMNS), strict=True))
+
+
+def write_summary(
+    path: Path | str, metadata: Mapping[str, Any], statistics: Mapping[str, Any]
+) -> None:
+    """Write ``summary.json``: ``metadata`` of the job and what :func:`summarise` returned.
+
+    Both together must have :data:`SUMMARY_KEYS`; further keys follow them. ``space``,
+    ``dataset``, ``searcher``, ``guidance`` and ``proxy`` are names, ``budget`` has at least
+    ``models``. Raises ``ValueError`` for keys that lack.
+    """
+    summary = {**metadata, **statistics}
+    lacking = [key for key in SUMMARY_KEYS if key not in summary]
+    if lacking:
+        raise ValueError(f"the summary lacks {', '.join(lacking)}")
+    write_json(path, {key: summary[key] for key in (*SUMMARY_KEYS, *summary)})
+
+
+# -- reading --------------------------------------------------------------------------------------
+
+
+def read_run(directory: Path | str) -> Run:
+    """Read a finished job from its directory.
+
+    Raises :class:`UsageError` where a file is missing, damaged, or does not fit the other.
+    """
+    directory = Path(directory)
+    summary = _read_summary(directory / SUMMARY)
+    traces = _read_trajectory(directory / TRAJECTORY)
+    if len(traces) != summary["trials"]:
+        raise UsageError(
+            f"{directory / TRAJECTORY} is incomplete: it holds {len(traces)} trials where "
+            f"{SUMMARY} says {summary['trials']}."
+        )
+    found = curves(
+        traces, protocol=summary["protocol"], higher_is_better=summary["higher_is_better"]
+    )
+    by_test = summary["protocol"] == "test"
+    if np.isnan(found.best_test_so_far if by_test else found.best_val).all():
+        raise UsageError(f"{directory / TRAJECTORY} holds no {summary['protocol']} value.")
+    return Run(directory, summary, traces, found, _read_overrides(directory))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist; give the directory of a finished run.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}.") from None
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    try:
+        summary: dict[str, Any] = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is damaged, it is no JSON: {error}.") from None
+    lacking = [k for k in SUMMARY_KEYS if k not in summary] if isinstance(summary, dict) else None
+    if lacking is None or lacking:
+        what = ", ".join(lacking or ["every key of a summary"])
+        raise UsageError(f"{path} is no summary of a search: it lacks {what}.")
+    budget, targets = summary["budget"], summary["models_to_target"]
+    legal = {
+        "protocol": summary["protocol"] in ("validation", "test"),
+        "higher_is_better": isinstance(summary["higher_is_better"], bool),
+        "trials": isinstance(summary["trials"], int),
+        "budget": isinstance(budget, dict) and isinstance(budget.get("models"), int),
+        "models_to_target": isinstance(targets, dict) and all(map(_is_number, targets)),
+    }
+    wrong = [key for key, right in legal.items() if not right]
+    if wrong:
+        raise UsageError(f"{path} is damaged: it has no legal value of {', '.join(wrong)}.")
+    return summary
+
+
+def _read_trajectory(path: Path) -> list[Trace]:
+    rows = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        header = next(rows, [])
+        if tuple(header) != COLUMNS:
+            raise UsageError(f"{path} is no trajectory: its first line is not {','.join(COLUMNS)}.")
+        traces: list[Trace] = []
+        for trial, step, architecture, val, test, _, _, _, seconds, evaluations in rows:
+            if int(trial) == len(traces):
+                traces.append(Trace())
+            trace = traces[-1]
+            if int(trial) != len(traces) - 1 or int(step) != len(trace) + 1:
+                raise ValueError("trials and steps are not in order")
+            trace.architectures.append(architecture)
+            trace.val.append(_number(val))
+            trace.test.append(_number(test))
+            trace.train_seconds.append(_number(seconds))
+            trace.proxy_evaluations.append(int(evaluations))
+    except (ValueError, IndexError, csv.Error) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path} is damaged at line {rows.line_num}: {error}.") from None
+    if not traces:
+        raise UsageError(f"{path} holds no trained model.")
+    return traces
+
+
+def _read_overrides(directory: Path) -> list[str] | None:
+    path = directory / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        return None
+    from omegaconf import OmegaConf
+
+    try:
+        words = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except Exception:  # whatever the parser raises, the command is a courtesy
+        return None
+    return [str(word) for word in words] if isinstance(words, list) else None
+
+
+# -- columns --------------------------------------------------------------------------------------
+
+
+def _padded(rows: Sequence[Sequence[float]]) -> Floats:
+    """Stack rows of different lengths to float64 [rows, longest], filled with NaN."""
+    lengths = np.array([len(row) for row in rows])
+    table = np.full((len(rows), max(1, lengths.max(initial=0))), np.nan)
+    flat = np.fromiter(chain.from_iterable(rows), np.float64, int(lengths.sum()))
+    table[np.arange(table.shape[1]) < lengths[:, None]] = flat
+    return table
+
+
+def _seven_digits(values: Floats) -> Floats:
+    distinct, places = np.unique(values, return_inverse=True)
+    rounded = np.array([float(f"{value:.7g}") for value in distinct.tolist()], np.float64)
+    return rounded[places]
+
+
+def _cells(values: Floats) -> list[str | None]:
+    distinct, places = np.unique(values, return_inverse=True)
+    texts = [None if math.isnan(value) else f"{value:.7g}" for value in distinct.tolist()]
+    return [texts[place] for place in places.tolist()]
+
+
+def _number(text: str) -> float:
+    return float(text) if text else float("nan")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

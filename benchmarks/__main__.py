@@ -1,0 +1,10 @@
+"""Run every benchmark that takes minutes at most."""
+
+from benchmarks import scoring, search_overhead, table_loading
+
+print("Scoring, against the published way of working")
+scoring.main([])
+print("\nSearch overhead, 300 models a trial")
+search_overhead.main([])
+print("\nTable loading")
+table_loading.main()

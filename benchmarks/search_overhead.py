@@ -1,0 +1,80 @@
+"""What a search costs beyond training: milliseconds a trial on a full store.
+
+``python -m benchmarks.search_overhead [--trials N]`` runs searches of 300 models on NAS-Bench-201
+with every score in memory, journal included, and prints the time of a trial. Random search without
+guidance is the baseline of the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from searchers import Evolution, Guidance, RandomSearch, Reinforce, Searcher
+from searchers.journal import Journal
+from searchers.loop import Budget, run_trials
+from spaces import TableBenchmark
+from spaces.base import Architecture
+from spaces.nasbench201.space import NASBench201
+
+KINDS = {
+    "none": (0, 0),
+    "warmup": (3000, 0),
+    "move": (0, "all"),
+    "warmup_move": (3000, "all"),
+}
+
+
+class FullStore:
+    """Every score in memory, in the form that the scoring service keeps them."""
+
+    seconds_per_score = 0.0
+
+    def __init__(self, space: NASBench201) -> None:
+        rng = np.random.default_rng(0)
+        self.values = {arch: float(rng.random()) for arch in space.enumerate()}
+
+    def __call__(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Look the scores up."""
+        return np.array([self.values[arch] for arch in archs])
+
+
+def milliseconds(searcher: type[Searcher], kind: str, trials: int) -> float:
+    """Time of one trial of 300 models, averaged over ``trials``."""
+    space = NASBench201("cifar100")
+    benchmark, scorer = TableBenchmark(space), FullStore(space)
+    warmup, move = KINDS[kind]
+
+    def make(seed: int) -> Searcher:
+        guidance = Guidance(scorer, warmup=warmup, move=move)  # type: ignore[arg-type]
+        return searcher(space, guidance=guidance, seed=seed)
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Journal(Path(folder) / "journal.jsonl", {}) as journal,
+    ):
+        began = time.perf_counter()
+        run_trials(make, benchmark, Budget(300), trials=trials, seed=0, journal=journal)
+        return (time.perf_counter() - began) / trials * 1000
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print milliseconds a trial of each searcher and guidance."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--trials", type=int, default=100)
+    trials = parser.parse_args(arguments).trials
+    baseline = milliseconds(RandomSearch, "none", trials)
+    for searcher in (RandomSearch, Evolution, Reinforce):
+        for kind in KINDS:
+            cost = milliseconds(searcher, kind, trials)
+            print(f"{searcher.__name__:<14}{kind:<12}{cost:7.2f} ms  {cost / baseline:5.2f} times")
+
+
+if __name__ == "__main__":
+    main()

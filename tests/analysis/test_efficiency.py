@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import wilcoxon
+
+from analysis.efficiency import band, compare, holm, mean_interval, models_to_target, spread
+
+NAN = np.nan
+
+
+def test_band_by_hand_and_without_missing_values():
+    curve = np.array([[NAN, 1.0, 4.0], [NAN, NAN, 8.0], [NAN, 3.0, 12.0]])
+    mean, low, high = band(curve)
+    np.testing.assert_allclose(mean, [NAN, 2, 8])
+    np.testing.assert_allclose(low, [NAN, 1.5, 6])
+    np.testing.assert_allclose(high, [NAN, 2.5, 10])
+
+
+def test_spread_is_numpy_s_and_leaves_missing_values_out():
+    assert spread(np.array([1.0, NAN, 3.0])) == (2, 1, 2, 1.5, 2.5)
+    assert np.isnan(spread(np.array([NAN]))).all()
+
+
+def test_models_to_target_by_hand():
+    curve = np.array([[1.0, 3.0, 3.0], [3.0, 3.0, 4.0], [NAN, 1.0, 2.0]])
+    np.testing.assert_array_equal(models_to_target(curve, 3, unsolved=301), [2, 1, 301])
+    np.testing.assert_array_equal(
+        models_to_target(-curve, -2, unsolved=301, higher_is_better=False), [2, 1, 3]
+    )
+
+
+def test_mean_interval_is_reproducible_and_covers_as_it_says():
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        interval = mean_interval(rng.normal(5, 2, 50), samples=400)
+        hits += interval.low <= 5 <= interval.high
+    # A 95 % bootstrap interval of 50 values covers a little less: 93 % within sampling error.
+    assert 174 <= hits <= 199
+    values = rng.normal(size=20)
+    assert mean_interval(values) == mean_interval(values)
+    assert mean_interval(values, seed=1) != mean_interval(values)
+    assert mean_interval(np.full(9, 4)) == (4, 4, 4)
+    assert np.isnan(mean_interval(np.empty(0))).all()
+
+
+def test_holm_s_worked_example():
+    # p = .01, .04, .03, .005 times 3, 1, 2, 4 in order of size, never falling.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_keeps_the_order_and_lies_between_raw_and_bonferroni(p):
+    corrected = np.array(holm(p))
+    raw = np.array(p)
+    assert (corrected >= raw - 1e-12).all()
+    assert (corrected <= np.minimum(1, raw * len(p)) + 1e-12).all()
+    assert (np.diff(corrected[np.argsort(raw, kind="stable")]) >= 0).all()
+
+
+def test_compare_by_hand():
+    first = np.array([3.0, 5.0, 2.0, 4.0, NAN])
+    second = np.array([1.0, 5.0, 3.0, 1.0, 2.0])
+    [result] = compare([(first, second)])
+    assert result.difference.mean == 1.0
+    assert result.wins == (2 + 0.5) / 4
+    assert result.trials == 4
+    assert result.p == pytest.approx(wilcoxon([2.0, 0.0, -1.0, 3.0]).pvalue)
+    [worse] = compare([(first, second)], higher_is_better=False)
+    assert worse.wins == 1 - result.wins
+    assert worse.difference == result.difference
+
+
+def test_compare_finds_a_real_difference_and_corrects_for_many():
+    rng = np.random.default_rng(0)
+    base = rng.normal(70, 1, 40)
+    better, same = base + rng.normal(0.5, 0.5, 40), base.copy()
+    one = compare([(better, base)])[0]
+    two = compare([(better, base), (same, base)])
+    assert one.p < 1e-3
+    assert two[0].p == pytest.approx(2 * one.p)
+    assert two[1].p == 1
+    assert two[1].wins == 0.5
+    assert one.difference.low > 0
+
+
+def test_compare_of_nothing():
+    assert compare([]) == []
+    [empty] = compare([(np.array([NAN]), np.array([1.0]))])
+    assert np.isnan(empty.wins)
+    assert empty.p == 1
