@@ -1,0 +1,345 @@
+"""Scores architectures, each only once: the one door between searches and proxies."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from conf.errors import UsageError, unknown_name
+from proxies import registry, workers
+from proxies.batch import Minibatch, input_shape, pictures
+from proxies.failures import PASSING
+from proxies.registry import Level, Proxy
+from proxies.store import Row, Store
+from spaces.base import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from proxies.workers import Chunk, Job, Result
+
+_WORKERS: Final = ("inline", "processes")
+_INITS: Final = ("independent",)
+_PATIENCE_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores of n architectures by p proxies.
+
+    ``values`` float64 [n, p], NaN where a score could not be computed; ``seconds`` float64 [n, p],
+    what each score took when it was computed; ``reasons`` says why (row, name) is NaN.
+    """
+
+    architectures: list[Architecture]
+    names: tuple[str, ...]
+    values: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    reasons: dict[tuple[int, str], str]
+
+    def column(self, name: str) -> NDArray[np.float64]:
+        """Return the values of one proxy, float64 [n]."""
+        if name not in self.names:
+            raise unknown_name("proxy", name, self.names)
+        return self.values[:, self.names.index(name)]
+
+
+@dataclass
+class _Column:
+    """What is known of one proxy: its rows by key, and its values by architecture."""
+
+    proxy: Proxy
+    context: int
+    rows: dict[str, Row]
+    values: dict[Architecture, float] = field(default_factory=dict)
+
+
+class ScoringService:
+    """Scores architectures of one space under one setting, and remembers every score.
+
+    Each architecture is reduced to what the proxy sees (for most proxies its canonical form),
+    looked up in memory and in the store, and computed only if it is in neither. A score depends
+    on its key alone: not on order, on what else is scored, nor on the number of workers.
+
+    Args:
+        space: whose architectures to score.
+        batch: the minibatch, or a function of the space that makes it when a proxy first needs
+            one; by default 64 of the shipped CIFAR-10 pictures.
+        workers: ``inline`` or ``processes``.
+        processes: how many, with ``workers="processes"``; by default one a core.
+        store: path of the file of scores; None is :func:`proxies.store.default_path`, ``memory``
+            keeps scores only as long as the service.
+        seed: of the initial weights.
+        init: ``independent``: each architecture draws weights of its own, from the seed and its
+            canonical form.
+        running_stats: whether BatchNorms keep running statistics.
+        device: cpu, cuda, or auto.
+        dtype: precision of the proxies that leave it open, float32 or float64.
+        progress: whether to show a bar on the terminal when work takes longer than two seconds.
+
+    Attributes:
+        hits: scores asked for that were known.
+        computed: scores that were computed.
+        proxy_seconds: time spent computing, summed over workers.
+
+    Raises :class:`UsageError` for settings that are not possible, and for a store that cannot be
+    used.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        batch: Minibatch | Callable[[SearchSpace], Minibatch] | None = None,
+        workers: Literal["inline", "processes"] = "inline",
+        processes: int | None = None,
+        store: str | Path | None = None,
+        seed: int = 0,
+        init: Literal["independent"] = "independent",
+        running_stats: bool = False,
+        device: str = "auto",
+        dtype: str = "float32",
+        progress: bool = False,
+    ) -> None:
+        for setting, value, legal in (
+            ("workers", workers, _WORKERS),
+            ("init", init, _INITS),
+            ("device", device, registry.DEVICES),
+            ("dtype", dtype, registry.DTYPES),
+        ):
+            if value not in legal:
+                raise unknown_name(f"service.{setting}", value, legal)
+        if processes is not None and processes < 1:
+            raise UsageError(f"service.processes={processes} is not possible; give 1 or more.")
+        self.space = space
+        self.workers, self.processes = workers, processes or os.cpu_count() or 1
+        self.seed, self.init, self.running_stats = seed, init, running_stats
+        self.device, self.dtype, self.progress = device, dtype, progress
+        self.store = Store(store)
+        self.hits = 0
+        self.computed = 0
+        self.proxy_seconds = 0.0
+        self._batch = batch
+        self._columns: dict[str, _Column] = {}
+        self._keys: dict[Level, dict[Architecture, str]] = {"function": {}, "architecture": {}}
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def score(self, archs: Sequence[Architecture], proxies: str | Sequence[str]) -> ScoreTable:
+        """Score every one of ``archs`` by every one of ``proxies``, in order."""
+        asked = [proxies] if isinstance(proxies, str) else proxies
+        columns = list({id(c): c for c in map(self._column, asked)}.values())
+        self._learn(archs, columns)
+        shape = (len(archs), len(columns))
+        values, seconds = np.empty(shape), np.empty(shape)
+        reasons = {}
+        for i, column in enumerate(columns):
+            keys = self._keys[column.proxy.level]
+            rows = [column.rows[keys[arch]] for arch in archs]
+            values[:, i] = [row.value for row in rows]
+            seconds[:, i] = [row.seconds for row in rows]
+            for n, row in enumerate(rows):
+                if row.reason is not None:
+                    reasons[n, column.proxy.name] = row.reason
+        names = tuple(column.proxy.name for column in columns)
+        return ScoreTable(list(archs), names, values, seconds, reasons)
+
+    def values(self, archs: Sequence[Architecture], proxy: str) -> NDArray[np.float64]:
+        """Score every one of ``archs`` by one proxy: float64 [n]."""
+        column = self._columns.get(proxy) or self._column(proxy)
+        known = column.values
+        try:
+            values = np.array([known[arch] for arch in archs], np.float64)
+        except KeyError:
+            self._learn(archs, [column])
+            return np.array([known[arch] for arch in archs], np.float64)
+        self.hits += len(archs)
+        return values
+
+    def mean_seconds(self, proxy: str) -> float:
+        """Mean time that computing one score took, over all that are known; 0 if none is."""
+        rows = self._column(proxy).rows
+        return sum(row.seconds for row in rows.values()) / len(rows) if rows else 0.0
+
+    @functools.cached_property
+    def batch(self) -> Minibatch:
+        """The minibatch that proxies are shown."""
+        if isinstance(self._batch, Minibatch):
+            return self._batch
+        batch = (self._batch or pictures)(self.space)
+        if tuple(batch.inputs.shape[1:]) != self._input_shape:
+            raise UsageError(
+                f"service.batch must hold inputs {list(self._input_shape)} for {self.space.name}, "
+                f"not {list(batch.inputs.shape[1:])}."
+            )
+        return batch
+
+    def key(self, proxy: Proxy) -> dict[str, Any]:
+        """All that a score depends on besides the architecture."""
+        key: dict[str, Any] = {
+            "network": {**self.space.network_key(), "running_stats": self.running_stats},
+            "input": list(self._input_shape),
+            "proxy": proxy.name,
+            "version": proxy.version,
+            "level": proxy.level,
+            "dtype": proxy.dtype or self.dtype,
+        }
+        if proxy.needs_weights:
+            key |= {"init": self.init, "seed": self.seed}
+        if proxy.needs_data:
+            key["batch"] = self.batch.fingerprint
+        return key
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    # -- knowing ------------------------------------------------------------------------------
+
+    @property
+    def _input_shape(self) -> tuple[int, ...]:
+        if isinstance(self._batch, Minibatch):
+            return tuple(self._batch.inputs.shape[1:])
+        return input_shape(self.space)
+
+    def _column(self, name: str) -> _Column:
+        """Return what is known of a proxy, at first all that the store holds."""
+        column = self._columns.get(name)
+        if column is None:
+            proxy = registry.get(name)
+            column = self._columns.get(proxy.name)
+            if column is None:
+                context = self.store.context(self.key(proxy))
+                column = _Column(proxy, context, self.store.get_many(context))
+            self._columns[name] = self._columns[proxy.name] = column
+        return column
+
+    def _learn(self, archs: Sequence[Architecture], columns: Iterable[_Column]) -> None:
+        """Make every value of ``archs`` known, computing what is missing."""
+        work: dict[tuple[Level, str], tuple[Architecture, list[Proxy]]] = {}
+        fresh = list(columns)
+        for column in fresh:
+            missing = self._missing(archs, column)
+            level = column.proxy.level
+            for key, arch in missing.items():
+                work.setdefault((level, key), (arch, []))[1].append(column.proxy)
+            self.hits += len(archs) - len(missing)
+        if work:
+            self._compute(work)
+        for column in fresh:
+            keys, rows = self._keys[column.proxy.level], column.rows
+            column.values.update({arch: rows[keys[arch]].value for arch in archs})
+
+    def _missing(self, archs: Sequence[Architecture], column: _Column) -> dict[str, Architecture]:
+        """Key and form to build of what neither memory nor the store holds."""
+        level = column.proxy.level
+        keys = self._keys[level]
+        missing = {}
+        for arch in archs:
+            key = keys.get(arch)
+            if key is None:
+                key = keys[arch] = self.space.format(self._form(arch, level))
+            if key not in column.rows:
+                missing[key] = arch
+        if missing:
+            column.rows.update(self.store.get_many(column.context, missing))
+        return {k: self._form(a, level) for k, a in missing.items() if k not in column.rows}
+
+    def _form(self, arch: Architecture, level: Level) -> Architecture:
+        """Return what a proxy of that level sees of ``arch``."""
+        if not self.space.is_valid(arch):
+            raise UsageError(f"{arch} is no architecture of {self.space.name}.")
+        return self.space.canonical(arch) if level == "function" else arch
+
+    # -- computing ----------------------------------------------------------------------------
+
+    def _compute(self, work: dict[tuple[Level, str], tuple[Architecture, list[Proxy]]]) -> None:
+        """Compute, and keep each chunk as it arrives."""
+        alike: dict[tuple[Proxy, ...], list[Architecture]] = {}
+        for arch, proxies in work.values():
+            alike.setdefault(tuple(proxies), []).append(arch)
+        chunks = [
+            workers.Chunk(tuple(archs[start : start + workers.CHUNK]), proxies)
+            for proxies, archs in alike.items()
+            for start in range(0, len(archs), workers.CHUNK)
+        ]
+        needs_data = any(proxy.needs_data for proxies in alike for proxy in proxies)
+        batch = self.batch if needs_data else Minibatch.empty(self._input_shape)
+        job = workers.Job(self.space, batch, self.seed, self.running_stats, self.device, self.dtype)
+        names = ", ".join(sorted({proxy.name for proxies in alike for proxy in proxies}))
+        title = f"scoring {self.space.name} | {names}"
+        with _progress(title, len(work), self.progress) as advance:
+            for result in self._results(job, chunks):
+                self._keep(result)
+                advance(len(result.chunk.archs))
+
+    def _results(self, job: Job, chunks: list[Chunk]) -> Iterator[Result]:
+        """Few chunks are done before a pool of processes would have started."""
+        if self.workers == "inline" or self.processes == 1 or len(chunks) <= 2:
+            return workers.inline(job, chunks)
+        return workers.processes(job, chunks, min(self.processes, len(chunks)))
+
+    def _keep(self, result: Result) -> None:
+        scores = result.scores
+        keys = [self.space.format(arch) for arch in result.chunk.archs]
+        for i, proxy in enumerate(result.chunk.proxies):
+            column = self._columns[proxy.name]
+            values, seconds = scores.values[:, i].tolist(), scores.seconds[:, i].tolist()
+            rows = {
+                key: Row(values[n], seconds[n], scores.reasons.get((n, proxy.name)))
+                for n, key in enumerate(keys)
+            }
+            column.rows.update(rows)
+            lasting = {key: row for key, row in rows.items() if row.reason not in PASSING}
+            self.store.put_many(column.context, lasting)
+        self.computed += scores.values.size
+        self.proxy_seconds += result.seconds
+
+
+@contextlib.contextmanager
+def _progress(title: str, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar, with rate and time left, once the work turns out to be long."""
+    if not wanted:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    task = bar.add_task(title, total=total, rate="")
+    began = time.perf_counter()
+    done = 0
+
+    def advance(n: int) -> None:
+        nonlocal done
+        done += n
+        elapsed = time.perf_counter() - began
+        bar.update(task, advance=n, rate=f"{done / elapsed:.0f}/s")
+        if elapsed > _PATIENCE_SECONDS and done < total:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

@@ -1,0 +1,134 @@
+"""What a pass runs: K architectures at once, of which one ``nn.Module`` is the case K = 1."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from conf.errors import UsageError
+
+Output = Callable[[Any], Tensor]
+
+_LAYERS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A scored weight: its name among the tensors, and whose it is.
+
+    ``members`` is int64 [m]: the architectures of the stack that have this layer.
+    """
+
+    name: str
+    members: Tensor
+
+
+class Stack(ABC):
+    """K architectures that run as one module.
+
+    A pass never writes to the module's tensors: it takes :meth:`tensors`, makes its own of them,
+    and runs the stack on those.
+    """
+
+    module: nn.Module
+    size: int
+    parts: dict[str, nn.Module]
+    """Every module inside, by its path, the stack's own included."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by name, each once, detached, in the module's memory."""
+
+    @abstractmethod
+    def weights(self) -> list[Weight]:
+        """List the weights of convolutions and linear layers, each once, also unused ones."""
+
+    @abstractmethod
+    def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
+        """View a tensor shaped like ``weight``, or its gradient, as [m, out, in, ...]."""
+
+    @abstractmethod
+    def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Run the stack on ``tensors`` in place of its own: inputs [N, ...] to [K, N, ...]."""
+
+
+class Single(Stack):
+    """One network.
+
+    Args:
+        module: any module that takes one tensor.
+        output: picks the tensor to score from what the module returns, if that is none itself.
+    """
+
+    size = 1
+
+    def __init__(self, module: nn.Module, output: Output | None = None) -> None:
+        self.module = module
+        self.parts = dict(module.named_modules())
+        self._output = output
+        first: dict[int, str] = {}
+        self._tensors: dict[str, Tensor] = {}
+        self._shared: dict[str, str] = {}
+        for name, tensor in (
+            *module.named_parameters(remove_duplicate=False),
+            *module.named_buffers(remove_duplicate=False),
+        ):
+            if id(tensor) in first:
+                self._shared[name] = first[id(tensor)]
+            else:
+                first[id(tensor)] = name
+                self._tensors[name] = tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by name; shared ones under their first name."""
+        return {name: tensor.detach() for name, tensor in self._tensors.items()}
+
+    def weights(self) -> list[Weight]:
+        """List the ``.weight`` of every convolution and linear layer, in the module's order.
+
+        Raises ``ValueError`` where there is none, or one that is computed from other parameters.
+        """
+        names = {id(tensor): name for name, tensor in self._tensors.items()}
+        alone = torch.zeros(1, dtype=torch.int64)
+        found: dict[str, Weight] = {}
+        for path, layer in self.parts.items():
+            if not isinstance(layer, _LAYERS):
+                continue
+            name = names.get(id(layer.weight))
+            if name is None:
+                raise ValueError(f"the weight of layer '{path}' is no plain parameter")
+            found[name] = Weight(name, alone)
+        if not found:
+            raise ValueError("the network has no convolution and no linear layer")
+        return list(found.values())
+
+    def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
+        """Return ``tensor`` as the one row of the one member."""
+        return tensor.unsqueeze(0)
+
+    def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Run the network; raises :class:`UsageError` where it returns no tensor."""
+        tied = {name: tensors[first] for name, first in self._shared.items()}
+        # Untying by ourselves spares functional_call a slow search for shared tensors.
+        result = functional_call(self.module, {**tensors, **tied}, (inputs,), tie_weights=False)
+        value = self._output(result) if self._output else result
+        if not isinstance(value, Tensor):
+            raise UsageError(
+                f"the network returns a {type(value).__name__}, not a tensor; pass output=, a "
+                "function that picks the tensor to score from what the network returns."
+            )
+        return value.unsqueeze(0)

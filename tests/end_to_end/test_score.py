@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import pytest
+
+from conf import app
+from run_score import score
+from spaces.nasbench201 import NASBench201
+
+
+def table(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_scores_of_a_sample_and_their_correlation(run, tmp_path):
+    settings = ["proxies=[params,synflow]", "archs=12", "seed=3", "service=inline"]
+    first = run("run_score.py", *settings, "hydra.run.dir=a")
+    assert "scores computed" in first.stdout
+    rows = table(tmp_path / "a" / "scores.csv")
+    assert list(rows[0]) == ["architecture", "params", "synflow", "accuracy"]
+    space = NASBench201("cifar10")
+    archs = [space.parse(row["architecture"]) for row in rows]
+    assert len(set(archs)) == 12
+    params = {arch: 73306 + 243040 * arch.count(3) + 28000 * arch.count(2) for arch in archs}
+    assert [float(row["params"]) for row in rows] == [params[arch] for arch in archs]
+    statistics = json.loads((tmp_path / "a" / "correlation.json").read_text())
+    assert set(statistics) == {"params", "synflow"}
+    assert {
+        "spearman",
+        "kendall",
+        "concordance",
+        "spearman_top10",
+        "overlap_top10",
+        "n",
+        "nan",
+        "seconds_per_arch",
+    } <= set(statistics["synflow"])
+    assert statistics["synflow"]["n"] == 12
+    assert (tmp_path / "a" / "rank_synflow.png").exists()
+
+    again = run("run_score.py", *settings, "hydra.run.dir=b")
+    assert "0 scores computed" in again.stdout
+    assert (tmp_path / "b" / "scores.csv").read_text() == (
+        tmp_path / "a" / "scores.csv"
+    ).read_text()
+
+
+def test_scores_of_named_architectures(run, tmp_path):
+    space = NASBench201("cifar100")
+    archs = [space.format(arch) for arch in ((3,) * 6, (0,) * 6, (1, 2, 3, 4, 0, 1))]
+    (tmp_path / "mine.txt").write_text("\n".join(archs) + "\n\n")
+    run(
+        "run_score.py",
+        "space.dataset=cifar100",
+        "proxies=[synflow]",
+        "archs=mine.txt",
+        "hydra.run.dir=out",
+        "service=inline",
+    )
+    rows = table(tmp_path / "out" / "scores.csv")
+    assert [row["architecture"] for row in rows] == archs
+    assert float(rows[0]["synflow"]) > 1e40
+    assert not math.isnan(float(rows[1]["synflow"]))
+
+
+def test_a_network_of_ones_own(run, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 10))\n"
+    )
+    settings = ["model=mine:build", "proxies=[params,flops]", "batch=random"]
+    printed = run("run_score.py", *settings, "hydra.run.dir=out").stdout
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["params"] == 3 * 4 * 9 + 4 + 36000 + 10
+    assert "params: 36122" in printed
+
+
+MISTAKES = {
+    "proxies=[crystal_ball]": "proxy=crystal_ball is unknown; choose one of: flops, params",
+    "proxies=[]": "proxies=[] names no proxy",
+    "proxies=synflow": "proxies=synflow must be a list",
+    "archs=0": "archs=0 must lie between 1 and the 15625",
+    "archs=20000": "archs=20000 must lie between 1 and the 15625",
+    "archs=nowhere.txt": "archs=nowhere.txt is neither a number",
+    "archs=foreign.txt": "is no architecture of nasbench201",
+    "accuracy=train": "accuracy=train must be one of test, val",
+    "model=nocolon": "model=nocolon must be written package.module:function",
+    "model=nowhere:build": "cannot be imported",
+    "colour=red": "colour is no setting of this command",
+    "batch.size=0 model=json:JSONDecoder": "batch.size=0",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_in_one_sentence(mistake, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "foreign.txt").write_text("8:16:24:32:40\n")
+    arguments = ["archs=3", "hydra.run.dir=run", *mistake.split()]
+    monkeypatch.setattr("sys.argv", ["run_score.py", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        app.run(score, "score")
+    assert caught.value.code == 2
+    captured = capsys.readouterr()
+    assert MISTAKES[mistake] in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
