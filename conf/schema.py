@@ -50,7 +50,6 @@ def check(
     """Refuse settings that ``target`` does not take, or takes of another type."""
     prefix = f"{key}." if key else ""
     parameters = inspect.signature(target).parameters
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     legal = [name for name in parameters if name not in given]
     for name, value in settings.items():
@@ -61,7 +60,7 @@ def check(
                 f"{prefix}{name} is no setting of {key or 'this command'}; "
                 f"its settings are: {', '.join(legal)}."
             )
-        hint = hints.get(name, Any)
+        hint = _hint(target, parameters[name])
         if not _fits(value, hint):
             raise UsageError(f"{prefix}{name}={value} must be {_words(hint)}.")
     missing = [
@@ -73,6 +72,15 @@ def check(
     ]
     if missing:
         raise UsageError(f"{prefix}{missing[0]} is missing; give {prefix}{missing[0]}=….")
+
+
+def _hint(target: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Return the type of one parameter; others may be annotated for type checkers alone."""
+    if parameter.annotation is inspect.Parameter.empty:
+        return Any
+    function = target.__init__ if inspect.isclass(target) else target
+    one = types.SimpleNamespace(__annotations__={"it": parameter.annotation})
+    return get_type_hints(one, globalns=getattr(function, "__globals__", {}))["it"]
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -29,25 +29,6 @@ REPRESENTATIVES: Final = Path(__file__).with_name("canonical.npy")
 """uint16 [15625]: the index in ``CELLS`` of each cell's representative."""
 
 
-def live_edges(arch: Architecture) -> list[int]:
-    """Return the edges that carry a non-zero value to the output, in order.
-
-    Empty when the cell's output is zero.
-    """
-    fed = {0}
-    for operation, (target, source) in zip(arch, EDGES, strict=True):
-        if operation != NONE and source in fed:
-            fed.add(target)
-    heard = {NODES - 1}
-    live = []
-    for edge in reversed(range(len(EDGES))):
-        target, source = EDGES[edge]
-        if arch[edge] != NONE and source in fed and target in heard:
-            heard.add(source)
-            live.append(edge)
-    return live[::-1]
-
-
 @functools.cache
 def representatives() -> dict[Architecture, Architecture]:
     """Return the representative of each cell, as derived by :mod:`spaces.nasbench201.canonical`."""

@@ -15,7 +15,6 @@ from spaces.nasbench201.cell import (
     EDGES,
     NODES,
     NONE,
-    live_edges,
 )
 
 CHANNELS: Final = (16, 32, 64)
@@ -28,12 +27,10 @@ class Network(nn.Module):
     """Stem, three stages of five cells with a reduction before the second and third, and head.
 
     Maps float images [n, 3, size, size] to logits [n, classes]. Every operation of ``arch`` has
-    its modules, dead ones too, so that parameters count as in the benchmark; the forward pass runs
-    the live ones alone. Weights are drawn as torch draws them by default.
+    its modules and runs, also where nothing comes of it, as in the benchmark; a canonical
+    architecture has no such operations. Weights are drawn as torch draws them by default.
 
-    Numbered deviations: (1) a convolution of zero counts as zero; in the benchmark its BatchNorm
-    adds a learnable shift that starts at zero, so networks are equal at initialisation; (2) no
-    ReLU works in place.
+    Numbered deviations: (1) no ReLU works in place.
     """
 
     def __init__(self, arch: Architecture, classes: int, *, running_stats: bool = True) -> None:
@@ -80,17 +77,26 @@ class Cell(nn.Module):
                 if operation != NONE
             }
         )
-        self._live = [(*EDGES[edge], EDGE_NAMES[edge]) for edge in live_edges(arch)]
+        self._inputs = [
+            [
+                (s, name)
+                for (t, s), name in zip(EDGES, EDGE_NAMES, strict=True)
+                if t == target and name in self.operations
+            ]
+            for target in range(1, NODES)
+        ]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Sum, at each node, what the live edges bring."""
-        if not self._live:
-            return features * 0
-        nodes = {0: features}
-        for target, source, name in self._live:
-            value = self.operations[name](nodes[source])
-            nodes[target] = nodes[target] + value if target in nodes else value
-        return nodes[NODES - 1]
+        """Sum, at each node, what its edges bring; a node without any is zero."""
+        nodes: list[Tensor | None] = [features]
+        for inputs in self._inputs:
+            value: Tensor | None = None
+            for source, name in inputs:
+                given = nodes[source]
+                brought = self.operations[name](features * 0 if given is None else given)
+                value = brought if value is None else value + brought
+            nodes.append(value)
+        return features * 0 if nodes[-1] is None else nodes[-1]
 
 
 class ReLUConvBN(nn.Module):

@@ -72,7 +72,7 @@ def test_missing_setting_is_named():
     def needs(width: int) -> None:
         """Need it."""
 
-    with pytest.raises(UsageError, match="group.width is missing"):
+    with pytest.raises(UsageError, match=r"group\.width is missing"):
         check(needs, {}, "group", {})
 
 

@@ -11,6 +11,7 @@ import pytest
 import run_score
 import run_search
 from conf import app
+from proxies import registry
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,5 +52,7 @@ def test_every_command_composes(command, monkeypatch, capsys, tmp_path):
 @pytest.mark.parametrize("block", blocks())
 def test_every_block_of_code_runs(block, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    for known in ("_PROXIES", "_NAMES"):  # what a block registers, it registers for itself
+        monkeypatch.setattr(registry, known, dict(getattr(registry, known)))
     monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
     exec(compile(block, "README", "exec"), {"__name__": "readme"})

@@ -71,7 +71,7 @@ def test_a_network_of_ones_own(run, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
         "def build():\n"
-        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 10))\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 10))\n"
     )
     settings = ["model=mine:build", "proxies=[params,flops]", "batch=random"]
     printed = run("run_score.py", *settings, "hydra.run.dir=out").stdout

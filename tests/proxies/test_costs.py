@@ -5,7 +5,6 @@ from torch import nn
 from torch.nn import functional
 
 from proxies import score_model
-from spaces.nasbench201.cell import NONE, live_edges
 from spaces.nasbench201.space import NASBench201
 from tests.proxies.conformance import Conformance
 
@@ -99,17 +98,10 @@ def test_does_not_depend_on_the_batch():
 
 @pytest.mark.parametrize("dataset", ["cifar10", "cifar100", "ImageNet16-120"])
 def test_nasbench201_agrees_with_its_table(dataset):
-    """The benchmark's table: base and cost of each operation, and of each operation's weights.
-
-    It counts every edge; the space's network runs those alone that reach the output, so cells
-    with other edges have to be left out for flops.
-    """
+    """The benchmark's table: base and cost of each operation, and of each operation's weights."""
     space = NASBench201(dataset)
-    rng = np.random.default_rng(0)
-    cells = [a for a in space.sample(rng, 400) if len(live_edges(a)) == 6 - a.count(NONE)]
-    assert len({a.count(NONE) for a in cells}) > 2
     smaller = (32 / space.image_size) ** 2
-    for arch in cells[:12]:
+    for arch in [(0,) * 6, (3, 0, 2, 0, 4, 0), *space.sample(np.random.default_rng(0), 12)]:
         score = costs(space.network(arch), 3, space.image_size, space.image_size)
         pools, conv1, conv3 = (
             sum(space.decisions[0].choices[a] == name for a in arch)

@@ -22,9 +22,9 @@ from spaces.nasbench201.cell import (
     OPERATIONS,
     REPRESENTATIVES,
     SKIP,
-    live_edges,
 )
 from spaces.nasbench201.network import Cell, ReLUConvBN
+from tests.spaces.cells import live_edges
 
 FAMILIES = 5044
 CONVOLUTIONS = (CONV_1X1, CONV_3X3)
