@@ -3,6 +3,8 @@
 from searchers.base import CallOrderError, Searcher
 from searchers.evolution import Evolution
 from searchers.guidance import Guidance, Pool, Scorer
+from searchers.predictor import Predictor
+from searchers.predictor_gcn import PredictorGCN
 from searchers.random import RandomSearch
 from searchers.reinforce import Reinforce
 from searchers.search import Found, search
@@ -13,6 +15,8 @@ __all__ = [
     "Found",
     "Guidance",
     "Pool",
+    "Predictor",
+    "PredictorGCN",
     "RandomSearch",
     "Reinforce",
     "Scorer",

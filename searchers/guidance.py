@@ -21,8 +21,10 @@ from spaces.base import Architecture, SearchSpace
 class Scorer(Protocol):
     """Turns zero-cost scores into goodness."""
 
-    seconds_per_score: float
-    """Mean time that it took to compute one score."""
+    @property
+    def seconds_per_score(self) -> float:
+        """Mean time that it took to compute one score."""
+        ...
 
     def __call__(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
         """Goodness of each of ``archs`` among them: larger is better, -inf is unscorable."""
