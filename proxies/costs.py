@@ -12,7 +12,7 @@ from proxies.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from proxies.passes import Count
+    from proxies.passes.costs import Count
 
 
 @register(
@@ -41,6 +41,6 @@ def params(record: Count) -> Tensor:
 def flops(record: Count) -> Tensor:
     """Count the multiply-adds of one example, as NAS-Bench-201 does.
 
-    :func:`proxies.passes.operations` says what counts how much.
+    :func:`proxies.passes.costs.operations` says what counts how much.
     """
     return record.number

@@ -18,7 +18,8 @@ from conf.errors import UsageError, unknown_name
 from proxies import registry
 from proxies.batch import Minibatch
 from proxies.failures import OUT_OF_MEMORY
-from proxies.passes import PASSES, evaluating
+from proxies.passes import Run
+from proxies.passes.modes import training
 from proxies.registry import Proxy
 from proxies.stack import Output, Single, Stack
 
@@ -73,26 +74,24 @@ class ProxyEngine:
         shape = (stack.size, len(proxies))
         values, seconds = np.full(shape, np.nan), np.zeros(shape)
         reasons: dict[int, str] = {}
-        readers: dict[tuple[str, str], list[int]] = {}
+        precisions: dict[str, list[int]] = {}
         for column, proxy in enumerate(proxies):
             _check_batch(proxy, batch)
-            readers.setdefault((proxy.reads, proxy.dtype or self.dtype), []).append(column)
+            precisions.setdefault(proxy.dtype or self.dtype, []).append(column)
         with self.session():
-            for (reads, dtype), columns in readers.items():
-                run = partial(self._run_pass, reads, dtype, stack, batch)
-                record, failure, shared = self._attempt(run)
+            for dtype, columns in precisions.items():
+                wanted = {proxies[column].reads for column in columns}
+                run = Run(stack, batch.to(self.device, getattr(torch, dtype)), wanted)
                 for column in columns:
-                    seconds[:, column] = shared / stack.size
+                    proxy = proxies[column]
+                    record, failure, _ = self._attempt(partial(run.record, proxy.reads))
+                    seconds[:, column] = run.seconds(proxy.reads) / stack.size
+                    if failure is None:
+                        read = partial(_to_numpy, proxy.function, record)
+                        values[:, column], failure, own = self._attempt(read)
+                        seconds[:, column] += own / stack.size
                     if failure is not None:
                         reasons[column] = failure
-                        continue
-                    read = partial(_to_numpy, proxies[column].function, record)
-                    value, reason, own = self._attempt(read)
-                    seconds[:, column] += own / stack.size
-                    if reason is not None:
-                        reasons[column] = reason
-                    else:
-                        values[:, column] = value
         return _explained(values, seconds, reasons, [proxy.name for proxy in proxies])
 
     @contextlib.contextmanager
@@ -115,9 +114,6 @@ class ProxyEngine:
                 yield
         finally:
             torch.set_num_threads(threads)
-
-    def _run_pass(self, reads: str, dtype: str, stack: Stack, batch: Minibatch) -> Any:
-        return PASSES[reads](stack, batch.to(self.device, getattr(torch, dtype)))
 
     def _attempt(self, compute: Callable[[], T]) -> tuple[T | None, str | None, float]:
         """Run with random numbers of its own; return the result or a reason, and the seconds."""
@@ -245,7 +241,7 @@ def _classes(stack: Single, inputs: Tensor, engine: ProxyEngine) -> int | None:
 
     def logits() -> Tensor:
         tensors = {n: t.to(engine.device, copy=True) for n, t in stack.tensors().items()}
-        with evaluating(stack), torch.no_grad():
+        with training(stack, False), torch.no_grad():
             return stack(tensors, inputs[:1].to(engine.device))
 
     with engine.session():

@@ -25,7 +25,12 @@ DEVICES: Final = ("auto", "cpu", "cuda")
 DTYPES: Final = ("float32", "float64")
 """In which precision."""
 
-_FAMILIES: Final = ("proxies.costs", "proxies.synflow")
+_FAMILIES: Final = (
+    "proxies.costs",
+    "proxies.gradients",
+    "proxies.jacobian",
+    "proxies.synflow",
+)
 _PROXIES: dict[str, Proxy] = {}
 _NAMES: dict[str, str] = {}
 

@@ -28,13 +28,14 @@ _LAYERS = (
 
 @dataclass(frozen=True)
 class Weight:
-    """A scored weight: its name among the tensors, and whose it is.
+    """A scored weight: its name among the tensors, whose it is, and the modules that hold it.
 
     ``members`` is int64 [m]: the architectures of the stack that have this layer.
     """
 
     name: str
     members: Tensor
+    modules: tuple[nn.Module, ...]
 
 
 class Stack(ABC):
@@ -60,6 +61,14 @@ class Stack(ABC):
     @abstractmethod
     def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
         """View a tensor shaped like ``weight``, or its gradient, as [m, out, in, ...]."""
+
+    @abstractmethod
+    def channels(self, weight: Weight, output: Tensor) -> Tensor:
+        """View what a module of ``weight`` returned as [m, N, channels, positions]."""
+
+    @abstractmethod
+    def copies(self, weight: Weight) -> int:
+        """How many weights belong to each channel of the output."""
 
     @abstractmethod
     def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
@@ -111,7 +120,8 @@ class Single(Stack):
             name = names.get(id(layer.weight))
             if name is None:
                 raise ValueError(f"the weight of layer '{path}' is no plain parameter")
-            found[name] = Weight(name, alone)
+            sharing = found[name].modules if name in found else ()
+            found[name] = Weight(name, alone, (*sharing, layer))
         if not found:
             raise ValueError("the network has no convolution and no linear layer")
         return list(found.values())
@@ -119,6 +129,21 @@ class Single(Stack):
     def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
         """Return ``tensor`` as the one row of the one member."""
         return tensor.unsqueeze(0)
+
+    def channels(self, weight: Weight, output: Tensor) -> Tensor:
+        """Bring the channels of a convolution or a linear layer to the third place."""
+        if isinstance(weight.modules[0], nn.Linear):
+            output = output.movedim(-1, 1)
+        return output.reshape(1, *output.shape[:2], -1)
+
+    def copies(self, weight: Weight) -> int:
+        """Return in / groups x kernel, for a transposed convolution likewise."""
+        layer = weight.modules[0]
+        shape = layer.weight
+        assert isinstance(shape, Tensor)
+        out = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+        assert isinstance(out, int)
+        return shape.numel() // out
 
     def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Run the network; raises :class:`UsageError` where it returns no tensor."""

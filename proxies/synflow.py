@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 def synflow(record: Layers) -> Tensor:
     """Sum of |w dR/dw| over all weights, R the output of the sign-free network on ones.
 
-    :func:`proxies.passes.synflow` defines R and numbers the deviations. Values reach 1e61.
+    :func:`proxies.passes.flow.synflow` defines R and numbers the deviations. Values reach 1e61.
     """
+    return record.total(lambda weight, gradient: (weight * gradient).abs())
+
+
+@register("synflow_bn", reads="synflow_bn", paper="Abdelfattah et al. 2021", dtype="float64")
+def synflow_bn(record: Layers) -> Tensor:
+    """Sum of |w dR/dw| over all weights, with BatchNorm kept in the sign-free network."""
     return record.total(lambda weight, gradient: (weight * gradient).abs())

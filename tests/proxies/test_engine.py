@@ -45,7 +45,7 @@ def test_layers_add_up_each_network_for_itself():
 
 
 def test_running_out_of_memory_is_a_reason(monkeypatch):
-    def hungry(stack, batch):
+    def hungry(run):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setitem(PASSES, "synflow", hungry)
@@ -54,7 +54,7 @@ def test_running_out_of_memory_is_a_reason(monkeypatch):
 
 
 def test_interruption_is_no_reason(monkeypatch):
-    def interrupted(stack, batch):
+    def interrupted(run):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(PASSES, "synflow", interrupted)

@@ -204,7 +204,7 @@ def test_failures_are_nan_with_a_reason_and_are_remembered(path):
 
 
 def test_failures_of_the_machine_are_not_remembered(path, monkeypatch):
-    def hungry(stack, batch):
+    def hungry(run):
         raise MemoryError
 
     with monkeypatch.context() as patch:

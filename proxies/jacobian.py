@@ -1,0 +1,31 @@
+"""Proxies that read the input Jacobian: how differently examples are seen by the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from proxies.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from proxies.passes.loss import Jacobian
+
+_K: Final = 1e-5
+
+
+@register("jacob_cov", reads="jacobian", paper="Mellor et al. 2020", needs_data=True)
+def jacob_cov(record: Jacobian) -> Tensor:
+    """Minus the sum of log(v + k) + 1 / (v + k), v the eigenvalues of the Jacobians' correlation.
+
+    The N x N matrix correlates the rows of the examples, in float64; k = 1e-5. Values of different
+    N cannot be compared. Deviation: (1) eigenvalues of a symmetric matrix, which are real.
+    """
+    import torch
+
+    eigenvalues = torch.linalg.eigvalsh(
+        torch.stack([torch.corrcoef(rows) for rows in record.rows.double()])
+    )
+    shifted = eigenvalues + _K
+    score: Tensor = -(shifted.log() + 1 / shifted).sum(1)
+    return score

@@ -1,0 +1,153 @@
+"""What a network costs: parameters, and the multiply-adds of one example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from proxies.passes.modes import training
+from proxies.passes.run import Run, register_pass
+from proxies.stack import Stack
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number of each network of the stack, float64 [K]."""
+
+    number: Tensor
+
+
+@register_pass("parameters")
+def parameters(run: Run) -> Count:
+    """Count trainable parameters."""
+    stack = _only_one(run.stack)
+    number = sum(p.numel() for p in stack.module.parameters() if p.requires_grad)
+    return Count(torch.tensor([number], dtype=torch.float64))
+
+
+@register_pass("operations")
+def operations(run: Run) -> Count:
+    """Count the multiply-adds of one example in evaluation mode, whatever code asks for them.
+
+    A multiply-add of a convolution, matrix product or attention counts 1; normalisation 2 an
+    element; an activation 1 an element; pooling 1 an element of each window. Sums of branches and
+    biases are free. These are the conventions of the NAS-Bench-201 table.
+
+    Counted on the operators that torch dispatches rather than on modules, so that functional
+    code counts too; and on a real example, since convolutional networks run faster on one image
+    than on torch's ``meta`` device.
+    """
+    stack, batch = _only_one(run.stack), run.batch
+    device = batch.inputs.device
+    tensors = {name: t.to(device, copy=True) for name, t in stack.tensors().items()}
+    dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+    ones = torch.ones((1, *batch.inputs.shape[1:]), dtype=dtype, device=device)
+    counter = _OperationCounter()
+    with training(stack, False), torch.no_grad(), counter:
+        stack(tensors, ones)
+    return Count(torch.tensor([counter.total], dtype=torch.float64))
+
+
+# -- counting -------------------------------------------------------------------------------------
+
+_aten = torch.ops.aten
+
+
+def _operators(*names: str) -> list[Any]:
+    return [getattr(_aten, name) for name in names if hasattr(_aten, name)]
+
+
+_NORMS: Final = _operators(
+    "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+    "_batch_norm_no_update",
+    "cudnn_batch_norm",
+    "native_layer_norm",
+    "native_group_norm",
+)
+_ACTIVATIONS: Final = _operators(
+    *(
+        name + suffix
+        for name in (
+            "relu",
+            "hardtanh",
+            "leaky_relu",
+            "elu",
+            "gelu",
+            "silu",
+            "mish",
+            "sigmoid",
+            "tanh",
+            "hardswish",
+            "hardsigmoid",
+            "celu",
+            "softplus",
+            "_prelu_kernel",
+        )
+        for suffix in ("", "_")
+    )
+)
+_POOLS: Final = {
+    dimensions: _operators(*names)
+    for dimensions, names in {
+        1: ("avg_pool1d", "max_pool1d_with_indices"),
+        2: ("avg_pool2d", "max_pool2d_with_indices"),
+        3: ("avg_pool3d", "max_pool3d_with_indices"),
+    }.items()
+}
+_GLOBAL_POOLS: Final = _operators("mean", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+
+
+def _first(result: Any) -> Tensor:
+    tensor: Tensor = result[0] if isinstance(result, tuple) else result
+    return tensor
+
+
+def _pooling(dimensions: int) -> Callable[..., int]:
+    def count(features: Tensor, kernel: Any, *_: Any, result: Any, **__: Any) -> int:
+        sides = list(kernel) if isinstance(kernel, (list, tuple)) else [kernel]
+        window = 1
+        for side in sides * (dimensions if len(sides) == 1 else 1):
+            window *= int(side)
+        return window * _first(result).numel()
+
+    return count
+
+
+_COUNTS: Final[Mapping[Any, Callable[..., int]]] = {
+    **dict.fromkeys(_NORMS, lambda *_, result, **__: 2 * _first(result).numel()),
+    **dict.fromkeys(_ACTIVATIONS, lambda *_, result, **__: _first(result).numel()),
+    **dict.fromkeys(_GLOBAL_POOLS, lambda features, *_, **__: features.numel()),
+    **{pool: _pooling(n) for n, pools in _POOLS.items() for pool in pools},
+}
+
+
+class _OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up what runs inside; products by torch's own formulas, which count 2 a multiply-add."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        operator = func.overloadpacket
+        if operator in flop_registry:
+            self.total += flop_registry[operator](*args, **kwargs, out_val=result) // 2
+        elif operator in _COUNTS:
+            self.total += _COUNTS[operator](*args, **kwargs, result=result)
+        return result
+
+
+def _only_one(stack: Stack) -> Stack:
+    if stack.size != 1:
+        raise ValueError("costs are counted one network at a time")
+    return stack

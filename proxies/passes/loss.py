@@ -1,0 +1,200 @@
+"""The loss of a minibatch: one forward pass, and every gradient that proxies read of it.
+
+The networks run in training mode, BatchNorm on the statistics of the minibatch. One graph serves
+the loss, the input Jacobian and the Hessian: the forward pass runs once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+
+from proxies.passes.modes import out_of_place, training
+from proxies.passes.run import Layer, Layers, Run, register_pass
+from proxies.stack import Weight
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass whose graph is kept.
+
+    ``inputs`` [N, ...] and ``leaves``, one for each of ``weights``, are what gradients can be
+    taken of; ``logits`` is [K, N, ...]; ``outputs`` has what each layer returned, call by call,
+    and is empty unless the channels are wanted.
+    """
+
+    inputs: Tensor
+    weights: list[Weight]
+    leaves: list[Tensor]
+    logits: Tensor
+    outputs: list[list[Tensor]]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """What one layer returned and its gradient, [m, N, channels, positions], for Fisher's sake.
+
+    ``copies`` is how many weights belong to each channel.
+    """
+
+    output: Tensor
+    gradient: Tensor
+    copies: int
+    members: Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Gradients of the mean cross entropy: of the weights, and of the layers' outputs if wanted."""
+
+    layers: Layers
+    gradients: tuple[Tensor, ...]
+    channels: list[list[Channel]]
+
+
+@dataclass(frozen=True)
+class Jacobian:
+    """Gradient of the sum of the logits with respect to each example: ``rows`` [K, N, inputs]."""
+
+    rows: Tensor
+
+
+@register_pass("forward")
+def forward(run: Run) -> Forward:
+    """Run the minibatch once, in training mode."""
+    stack, batch = run.stack, run.batch
+    device = batch.inputs.device
+    weights = stack.weights()
+    scored = {weight.name for weight in weights}
+    tensors = {
+        name: (tensor.to(device, batch.inputs.dtype) if tensor.is_floating_point() else tensor).to(
+            device, copy=name not in scored
+        )
+        for name, tensor in stack.tensors().items()
+    }
+    leaves = [tensors[w.name].detach().requires_grad_() for w in weights]
+    tensors.update({w.name: leaf for w, leaf in zip(weights, leaves, strict=True)})
+    inputs = batch.inputs.detach().clone().requires_grad_()
+    outputs: list[list[Tensor]] = [[] for _ in weights]
+    recording = _recording(weights, outputs if "channels" in run.wanted else None)
+    with training(stack), out_of_place(stack), recording:
+        logits = stack(tensors, inputs)
+    return Forward(inputs, weights, leaves, logits, outputs)
+
+
+@register_pass("loss")
+def loss(run: Run) -> Loss:
+    """Differentiate the mean cross entropy of each network, summed over the stack."""
+    stack, pass_ = run.stack, run.record("forward")
+    targets = run.batch.targets
+    assert targets is not None
+    if pass_.logits.dim() != 3:
+        shape = list(pass_.logits.shape[1:])
+        raise ValueError(f"the loss needs one row of class logits per input, not {shape}")
+    value = functional.cross_entropy(
+        pass_.logits.flatten(0, 1), targets.repeat(stack.size), reduction="sum"
+    ) / len(targets)
+    flat = [output for calls in pass_.outputs for output in calls]
+    found = torch.autograd.grad(
+        value,
+        [*pass_.leaves, *flat],
+        create_graph="hessian" in run.wanted,
+        retain_graph=True,
+        materialize_grads=True,
+    )
+    gradients = found[: len(pass_.leaves)]
+    layers = [
+        Layer(w.name, stack.rows(w, leaf.detach()), stack.rows(w, g.detach()), w.members)
+        for w, leaf, g in zip(pass_.weights, pass_.leaves, gradients, strict=True)
+    ]
+    of_outputs = iter(found[len(pass_.leaves) :])
+    channels = [
+        [
+            Channel(
+                stack.channels(w, output.detach()),
+                stack.channels(w, next(of_outputs).detach()),
+                stack.copies(w),
+                w.members,
+            )
+            for output in calls
+        ]
+        for w, calls in zip(pass_.weights, pass_.outputs, strict=True)
+    ]
+    return Loss(Layers(stack.size, layers), gradients, channels)
+
+
+@register_pass("gradients")
+def gradients(run: Run) -> Layers:
+    """Give the weights and the gradients of the loss with respect to them."""
+    layers: Layers = run.record("loss").layers
+    return layers
+
+
+@register_pass("channels")
+def channels(run: Run) -> list[list[Channel]]:
+    """Give outputs and the gradients of the loss with respect to them: layers, calls of each."""
+    found: list[list[Channel]] = run.record("loss").channels
+    return found
+
+
+@register_pass("hessian")
+def hessian(run: Run) -> Layers:
+    """Give the weights and, as ``gradient``, the Hessian of the loss times its gradient."""
+    stack, pass_ = run.stack, run.record("forward")
+    first = run.record("loss").gradients
+    inner = sum((g.detach() * g).sum() for g in first)
+    assert isinstance(inner, Tensor)
+    products = torch.autograd.grad(inner, pass_.leaves, retain_graph=True, materialize_grads=True)
+    return Layers(
+        stack.size,
+        [
+            Layer(w.name, stack.rows(w, leaf.detach()), stack.rows(w, product), w.members)
+            for w, leaf, product in zip(pass_.weights, pass_.leaves, products, strict=True)
+        ],
+    )
+
+
+@register_pass("jacobian")
+def jacobian(run: Run) -> Jacobian:
+    """Differentiate the sum of all logits with respect to the inputs.
+
+    Under batch statistics the row of an example also holds how it moves the others' logits.
+    """
+    pass_ = run.record("forward")
+    rows = [
+        torch.autograd.grad(logits.sum(), pass_.inputs, retain_graph=True)[0].flatten(1)
+        for logits in pass_.logits
+    ]
+    return Jacobian(torch.stack(rows))
+
+
+@register_pass("weights")
+def weights(run: Run) -> Layers:
+    """Give the weights alone; their ``gradient`` is the weight itself."""
+    stack, tensors = run.stack, run.stack.tensors()
+    rows = [(w, stack.rows(w, tensors[w.name])) for w in stack.weights()]
+    return Layers(stack.size, [Layer(w.name, row, row, w.members) for w, row in rows])
+
+
+@contextmanager
+def _recording(weights: list[Weight], outputs: list[list[Tensor]] | None) -> Iterator[None]:
+    """Append what the layers of each weight return; nothing where ``outputs`` is None."""
+    handles: list[RemovableHandle] = []
+    for calls, weight in zip(outputs or [], weights, strict=False):
+
+        def record(_: nn.Module, __: object, output: Tensor, calls: list[Tensor] = calls) -> Tensor:
+            calls.append(output)
+            return output.clone()  # what is recorded stays, whatever is done to it later
+
+        handles += [module.register_forward_hook(record) for module in weight.modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,116 @@
+"""One evaluation of a stack on a minibatch, in which every pass runs at most once."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from proxies.batch import Minibatch
+from proxies.stack import Stack
+
+Pass = Callable[["Run"], Any]
+
+PASSES: Final[dict[str, Pass]] = {}
+"""Every pass by name."""
+
+
+def register_pass(name: str) -> Callable[[Pass], Pass]:
+    """Register the decorated function as the pass called ``name``."""
+
+    def enter(function: Pass) -> Pass:
+        if name in PASSES:
+            raise ValueError(f"there is already a pass called '{name}'")
+        PASSES[name] = function
+        return function
+
+    return enter
+
+
+class Run:
+    """Records of the passes over one stack and one minibatch.
+
+    Args:
+        stack: K networks.
+        batch: on the device and in the precision to compute in.
+        wanted: all passes that will be asked for, so that one that serves several can record
+            all that they need at once.
+    """
+
+    def __init__(self, stack: Stack, batch: Minibatch, wanted: Iterable[str] = ()) -> None:
+        self.stack = stack
+        self.batch = batch
+        self.wanted = frozenset(wanted)
+        self._records: dict[str, Any] = {}
+        self._failures: dict[str, Exception] = {}
+        self._seconds: dict[str, float] = {}
+        self._borrowed = 0.0
+
+    def record(self, name: str) -> Any:
+        """Return what the pass called ``name`` recorded, running it unless it has run.
+
+        A pass that failed raises the same exception again.
+        """
+        if name not in self._seconds:
+            outer, self._borrowed = self._borrowed, 0.0
+            began = time.perf_counter()
+            with self._chance():
+                try:
+                    self._records[name] = PASSES[name](self)
+                except Exception as error:
+                    self._failures[name] = error
+            spent = time.perf_counter() - began
+            self._seconds[name] = spent + self._borrowed
+            self._borrowed = outer
+        else:
+            self._borrowed += self._seconds[name]
+        if name in self._failures:
+            raise self._failures[name]
+        return self._records[name]
+
+    @contextlib.contextmanager
+    def _chance(self) -> Iterator[None]:
+        """Give a pass random numbers of its own, the same whatever ran before."""
+        device = self.batch.inputs.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(0)
+            yield
+
+    def seconds(self, name: str) -> float:
+        """Time that a pass takes on its own, with those that it builds on."""
+        return self._seconds.get(name, 0.0)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One scored weight: ``weight`` and ``gradient`` [m, ...]; ``members`` int64 [m] in 0..K-1."""
+
+    name: str
+    weight: Tensor
+    gradient: Tensor
+    members: Tensor
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The scored weights of a stack of ``size`` = K networks."""
+
+    size: int
+    layers: list[Layer]
+
+    def total(self, term: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Sum ``term(weight, gradient)`` over elements and layers, each network for itself.
+
+        ``term`` maps two [m, ...] to [m, ...] of any further shape. Returns float64 [K].
+        """
+        total = torch.zeros(self.size, dtype=torch.float64)
+        for layer in self.layers:
+            value = term(layer.weight, layer.gradient)
+            rows = value.reshape(len(value), -1).sum(1, dtype=torch.float64)
+            total.index_add_(0, layer.members, rows.cpu())
+        return total
