@@ -10,8 +10,95 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+Published = Callable[[nn.Module, Tensor, Tensor], float]
+
+
+def _layers(net: nn.Module) -> list[nn.Conv2d | nn.Linear]:
+    return [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
+def _sum(net: nn.Module, term: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """Sum ``term(weight, gradient)`` over the layers that have a gradient."""
+    return sum(
+        float(term(layer.weight.detach(), layer.weight.grad).sum())
+        for layer in _layers(net)
+        if layer.weight.grad is not None
+    )
+
+
+def _backward(network: nn.Module, inputs: Tensor, targets: Tensor) -> nn.Module:
+    net = copy.deepcopy(network).train()
+    net.zero_grad()
+    torch.autograd.backward(functional.cross_entropy(net(inputs), targets))
+    return net
+
+
+def grad_norm(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """Copy; one backward pass."""
+    return _sum(_backward(network, inputs, targets), lambda w, g: g.norm())
+
+
+def snip(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """Copy; one backward pass."""
+    return _sum(_backward(network, inputs, targets), lambda w, g: (w * g).abs())
+
+
+def plain(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """Copy; one backward pass."""
+    return _sum(_backward(network, inputs, targets), lambda w, g: w * g)
+
+
+def grasp(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """Copy; gradient, gradient with graph, backward of their product."""
+    net = copy.deepcopy(network).train()
+    weights = [layer.weight for layer in _layers(net)]
+    loss = functional.cross_entropy(net(inputs), targets)
+    first = torch.autograd.grad(loss, weights, allow_unused=True)
+    loss = functional.cross_entropy(net(inputs), targets)
+    second = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+    inner = sum(
+        ((a.detach() * b).sum() for a, b in zip(first, second, strict=True) if a is not None),
+        torch.zeros(()),
+    )
+    torch.autograd.backward(inner)
+    return _sum(net, lambda w, product: -w * product)
+
+
+def fisher(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """Copy; hooks on every layer; one backward pass."""
+    net = copy.deepcopy(network).train()
+    total = [0.0]
+
+    def watch(layer: nn.Conv2d | nn.Linear, output: Tensor) -> None:
+        def saliency(gradient: Tensor) -> None:
+            product = output.detach() * gradient
+            product = product.flatten(2).sum(2) if product.dim() > 2 else product
+            copies = layer.weight[0].numel()
+            total[0] += float(0.5 * product.square().mean(0).sum() * copies)
+
+        if output.requires_grad:
+            output.register_hook(saliency)  # type: ignore[no-untyped-call]
+
+    for layer in _layers(net):
+        layer.register_forward_hook(lambda layer, _, output: watch(layer, output))
+    torch.autograd.backward(functional.cross_entropy(net(inputs), targets))
+    return total[0]
+
+
+def jacob_cov(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
+    """Copy; backward of the sum of the logits to the inputs."""
+    net = copy.deepcopy(network).train()
+    inputs = inputs.clone().requires_grad_()
+    logits = net(inputs)
+    logits.backward(torch.ones_like(logits))
+    assert inputs.grad is not None
+    eigenvalues = np.linalg.eig(np.corrcoef(inputs.grad.flatten(1).numpy()))[0] + 1e-5
+    return -float(np.sum(np.log(eigenvalues) + 1 / eigenvalues).real)
 
 
 def synflow(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
@@ -25,11 +112,15 @@ def synflow(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     net.zero_grad()
     net.double()
     net(torch.ones([1, *inputs.shape[1:]], dtype=torch.float64)).sum().backward()
-    return sum(
-        float((layer.weight.detach() * layer.weight.grad).abs().sum())
-        for layer in net.modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.grad is not None
-    )
+    return _sum(net, lambda w, g: (w * g).abs())
 
 
-PROXIES: dict[str, Callable[[nn.Module, Tensor, Tensor], float]] = {"synflow": synflow}
+PROXIES: dict[str, Published] = {
+    "grad_norm": grad_norm,
+    "snip": snip,
+    "grasp": grasp,
+    "fisher": fisher,
+    "plain": plain,
+    "jacob_cov": jacob_cov,
+    "synflow": synflow,
+}

@@ -24,7 +24,12 @@ from proxies.service import ScoringService
 from spaces.base import Architecture
 from spaces.nasbench201.space import NASBench201
 
-CASES: dict[str, tuple[str, ...]] = {"synflow": ("synflow",)}
+SEVEN = ("grad_norm", "snip", "grasp", "fisher", "plain", "jacob_cov", "synflow")
+CASES: dict[str, tuple[str, ...]] = {
+    "seven": SEVEN,
+    "six": tuple(name for name in SEVEN if name != "grasp"),
+    "synflow": ("synflow",),
+}
 
 
 def distinct_cells(space: NASBench201, n: int) -> list[Architecture]:
@@ -83,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every case and print it; with ``--json`` also write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--architectures", type=int, default=40, help="cells per case")
+    parser.add_argument("--architectures", type=int, default=20, help="cells per case")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     figures = {}

@@ -81,7 +81,7 @@ def test_a_network_of_ones_own(run, tmp_path):
 
 
 MISTAKES = {
-    "proxies=[crystal_ball]": "proxy=crystal_ball is unknown; choose one of: flops, params",
+    "proxies=[crystal_ball]": "proxy=crystal_ball is unknown; choose one of: ",
     "proxies=[]": "proxies=[] names no proxy",
     "proxies=synflow": "proxies=synflow must be a list",
     "archs=0": "archs=0 must lie between 1 and the 15625",

@@ -139,7 +139,7 @@ MISTAKES = {
     "searcher.popsize=3": "searcher.popsize is no setting of searcher",
     "searcher=annealing": "searcher=annealing is unknown; choose one of: evolution",
     "space=nasbench999": "space=nasbench999 is unknown; choose one of: nasbench201",
-    "proxy=crystal_ball": "proxy=crystal_ball is unknown; choose one of: flops, params, synflow",
+    "proxy=crystal_ball": "proxy=crystal_ball is unknown; choose one of: ",
     "guidance=divine": "guidance=divine is unknown; choose one of: move, none, warmup",
     "experiment=nope": "experiment=nope is unknown; choose one of: nb201",
     "searcher=null": "must be a string",
