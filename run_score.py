@@ -46,7 +46,7 @@ class Settings:
         if not self.proxies:
             raise UsageError("proxies=[] names no proxy; give at least one.")
         for name in self.proxies:
-            registry.get(name)
+            registry.canonical(name)
         if self.seed < 0:
             raise UsageError(f"seed={self.seed} must not be negative.")
 
@@ -69,8 +69,9 @@ def _score_space(settings: Settings, directory: Path) -> None:
 
     from analysis.figures import rank_scatter, save_figure
     from analysis.files import write_json, write_text
-    from analysis.ranks import correlations
-    from proxies import registry
+    from analysis.ranks import correlations, pairwise_concordance
+    from proxies import ranking, registry
+    from proxies.batch import shown
 
     space = build(settings.space, "space")
     benchmark = build(settings.benchmark, "benchmark", space=space)
@@ -81,25 +82,34 @@ def _score_space(settings: Settings, directory: Path) -> None:
         batch=lambda space: build(settings.batch, "batch", space=space),
     )
     archs = _architectures(space, settings.archs, settings.seed)
-    table = service.score(archs, settings.proxies)
+    names = list(dict.fromkeys(map(registry.canonical, settings.proxies)))
+    table = ranking.score(service, archs, names)
     rng = np.random.default_rng(settings.seed)
     accuracy = np.array(
         [getattr(benchmark.evaluate(arch, rng), settings.accuracy) for arch in archs]
     )
-    write_text(directory / "scores.csv", _scores_csv(space, table, accuracy))
+    write_text(directory / "scores.csv", _scores_csv(space, table, names, accuracy))
+    if batch := shown(service):
+        write_json(directory / "batch.json", batch.describe())
     statistics = {}
-    for column, name in enumerate(table.names):
-        values = table.values[:, column]
-        better = registry.get(name).higher_is_better
+    for name in names:
+        values, seconds = table.column(name), table.seconds[:, table.names.index(name)]
+        ensemble = registry.ensembles().get(name)
+        better = ensemble is not None or registry.get(name).higher_is_better
         statistics[name] = correlations(values, accuracy, higher_is_better=better) | {
-            "seconds_per_arch": float(np.mean(table.seconds[:, column]))
+            "seconds_per_arch": float(np.mean(seconds))
         }
+        if ensemble and ensemble.pairwise:
+            verdicts = ensemble.pairwise(ranking.goodness(table, ensemble.members))
+            statistics[name]["concordance"] = pairwise_concordance(verdicts, accuracy)
         save_figure(rank_scatter(values, accuracy, name), directory / f"rank_{name}")
     write_json(directory / "correlation.json", statistics)
     _print_statistics(statistics, f"{space.name} {space.dataset}: {settings.accuracy} accuracy")
     for reason in sorted(set(table.reasons.values())):
         count = sum(r == reason for r in table.reasons.values())
         print(f"{count} scores are NaN: {reason}")
+    if batch and batch.stand_in:
+        print(f"{batch.stand_in}.")
     print(f"{service.computed} scores computed, {service.hits} taken from the store -> {directory}")
 
 
@@ -126,11 +136,14 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
     return list(found)
 
 
-def _scores_csv(space: SearchSpace, table: ScoreTable, accuracy: NDArray[np.float64]) -> str:
+def _scores_csv(
+    space: SearchSpace, table: ScoreTable, names: list[str], accuracy: NDArray[np.float64]
+) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["architecture", *table.names, "accuracy"])
-    for arch, row, value in zip(table.architectures, table.values.tolist(), accuracy, strict=True):
+    writer.writerow(["architecture", *names, "accuracy"])
+    values = table.values[:, [table.names.index(name) for name in names]].tolist()
+    for arch, row, value in zip(table.architectures, values, accuracy, strict=True):
         writer.writerow([space.format(arch), *row, round(float(value), 4)])
     return text.getvalue()
 
@@ -153,7 +166,7 @@ def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> No
 def _score_model(settings: Settings, model: str, directory: Path) -> None:
     from analysis.files import write_json
     from conf.schema import locate
-    from proxies import score_model
+    from proxies import registry, score_model
 
     module, colon, name = model.partition(":")
     if not colon:
@@ -163,7 +176,9 @@ def _score_model(settings: Settings, model: str, directory: Path) -> None:
     space = build(settings.space, "space")
     batch = build(settings.batch, "batch", space=space)
     scores = score_model(network, batch.inputs, batch.targets, proxies=settings.proxies)
-    write_json(directory / "scores.json", {"model": model, "batch": batch.source, **scores})
+    write_json(directory / "scores.json", {"model": model, "batch": batch.describe(), **scores})
+    if batch.stand_in and any(registry.get(name).needs_data for name in scores):
+        print(f"{batch.stand_in}.")
     for proxy, value in scores.items():
         print(f"{proxy}: {value:.6g}")
 

@@ -122,6 +122,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     from analysis.results import summarise, write_summary, write_trajectory
+    from proxies.batch import shown
     from searchers.loop import check_repeats, run_trials, trial_seed
 
     started = time.perf_counter()
@@ -161,6 +162,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         )
     steering = {"protocol": benchmark.protocol, "higher_is_better": benchmark.higher_is_better}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
+    batch = shown(service) if service else None
     write_summary(
         directory / "summary.json",
         {
@@ -180,6 +182,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "wall_seconds": time.perf_counter() - started,
             "proxy_seconds": service.proxy_seconds if service else 0.0,
             "cache_hits": service.hits if service else 0,
+            "batch": batch.describe() if batch else None,
             **steering,
         },
         summarise(
@@ -189,6 +192,8 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             **steering,
         ),
     )
+    if batch and batch.stand_in:
+        print(f"{batch.stand_in}.")
 
 
 def _versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ it is better.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,24 @@ def concordance(goodness: Floats, accuracy: Floats) -> float:
     tau = kendall(goodness, accuracy)
     excess = round(tau * math.sqrt(different) * math.sqrt(pairs - _tied_pairs(goodness)))
     return 0.5 + excess / (2 * different)
+
+
+def pairwise_concordance(verdicts: Iterable[NDArray[np.int8]], accuracy: Floats) -> float:
+    """Fraction of the pairs of different accuracy that are ordered rightly, undecided ones half.
+
+    For what judges pair by pair, and so may go in circles; for verdicts that follow a score this
+    is :func:`concordance`. ``verdicts`` are blocks of consecutive rows of the antisymmetric int8
+    matrix [n, n]: 1 where the row is preferred, -1 where the column is, else 0. A pair with an
+    accuracy that is NaN is left out.
+    """
+    start = excess = different = 0
+    for block in verdicts:
+        own = accuracy[start : start + len(block), None]
+        truth = np.greater(own, accuracy).view(np.int8) - np.less(own, accuracy).view(np.int8)
+        excess += int((block * truth).sum(dtype=np.int64))
+        different += int(np.count_nonzero(truth))
+        start += len(block)
+    return 0.5 + excess / (2 * different) if different else math.nan
 
 
 def spearman_interval(

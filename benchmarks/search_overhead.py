@@ -1,8 +1,8 @@
 """What a search costs beyond training: milliseconds a trial on a full store.
 
 ``python -m benchmarks.search_overhead [--trials N]`` runs searches of 300 models on NAS-Bench-201
-with every score in memory, journal included, and prints the time of a trial. Random search without
-guidance is the baseline of the ratios.
+with every score in the store, journal included, and prints the time of a trial. Random search
+without guidance is the baseline of the ratios.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from proxies import registry
+from proxies.ranking import ProxyScorer
+from proxies.service import ScoringService
+from proxies.store import Row
 from searchers import Evolution, Guidance, RandomSearch, Reinforce, Searcher
 from searchers.journal import Journal
 from searchers.loop import Budget, run_trials
 from spaces import TableBenchmark
-from spaces.base import Architecture
 from spaces.nasbench201.space import NASBench201
 
 KINDS = {
@@ -31,24 +33,20 @@ KINDS = {
 }
 
 
-class FullStore:
-    """Every score in memory, in the form that the scoring service keeps them."""
-
-    seconds_per_score = 0.0
-
-    def __init__(self, space: NASBench201) -> None:
-        rng = np.random.default_rng(0)
-        self.values = {arch: float(rng.random()) for arch in space.enumerate()}
-
-    def __call__(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
-        """Look the scores up."""
-        return np.array([self.values[arch] for arch in archs])
+def full_store(space: NASBench201) -> ScoringService:
+    """Make a service whose store holds a score, drawn at random, of every cell."""
+    service = ScoringService(space, store="memory")
+    context = service.store.context(service.key(registry.get("params")))
+    rng = np.random.default_rng(0)
+    rows = {space.format(arch): Row(float(rng.random()), 0.01, None) for arch in space.enumerate()}
+    service.store.put_many(context, rows)
+    return service
 
 
 def milliseconds(searcher: type[Searcher], kind: str, trials: int) -> float:
     """Time of one trial of 300 models, averaged over ``trials``."""
     space = NASBench201("cifar100")
-    benchmark, scorer = TableBenchmark(space), FullStore(space)
+    benchmark, scorer = TableBenchmark(space), ProxyScorer(full_store(space), "params")
     warmup, move = KINDS[kind]
 
     def make(seed: int) -> Searcher:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proxies.engine import ProxyEngine, score_model
-    from proxies.ranking import ProxyScorer
+    from proxies.ranking import PoolScorer, ProxyScorer
     from proxies.registry import register
     from proxies.service import ScoreTable, ScoringService
 
 __all__ = [
+    "PoolScorer",
     "ProxyEngine",
     "ProxyScorer",
     "ScoreTable",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "PoolScorer": "ranking",
     "ProxyEngine": "engine",
     "ProxyScorer": "ranking",
     "ScoreTable": "service",

@@ -2,35 +2,123 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from conf.errors import UsageError, unknown_name
 from proxies import registry
-from proxies.service import ScoringService
+from proxies.service import ScoreTable, ScoringService
 from spaces.base import Architecture
+
+Floats = NDArray[np.float64]
 
 
 class ProxyScorer:
-    """Goodness by one proxy: its score, turned so that larger is better; NaN is -inf.
-
-    Goodness is asked for a set of architectures and holds among them; a scorer that ranks within
-    the set has the same form.
-    """
+    """Goodness by one proxy: its score, turned so that larger is better; NaN is -inf."""
 
     def __init__(self, service: ScoringService, name: str) -> None:
         self.service = service
         self.proxy = registry.get(name)
-        self._sign = 1.0 if self.proxy.higher_is_better else -1.0
+        self._sign = _signs((name,))[0]
 
     @property
     def seconds_per_score(self) -> float:
         """Mean time that computing one score took."""
         return self.service.mean_seconds(self.proxy.name)
 
-    def __call__(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
+    def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Goodness of each of ``archs``, float64 [n]."""
-        values = self._sign * self.service.values(archs, self.proxy.name)
-        values[np.isnan(values)] = -np.inf
+        return _goodness(self.service.values(archs, self.proxy.name), self._sign)
+
+
+class PoolScorer:
+    """Goodness by an ensemble of proxies, which holds among the architectures asked for together.
+
+    Scores are kept by the service, member by member; the ranking is made anew for each set. A
+    member that has no score for an architecture ranks it last.
+
+    Args:
+        service: computes and remembers the members' scores.
+        name: of the ensemble.
+        members: names of proxies; by default the ensemble's own.
+
+    Raises :class:`UsageError` for an unknown ensemble or member, a member named twice, or none.
+    """
+
+    def __init__(
+        self, service: ScoringService, name: str, members: Sequence[str] | None = None
+    ) -> None:
+        if name not in registry.ensembles():
+            raise unknown_name("proxy.name", name, registry.ensembles())
+        self.service = service
+        self.ensemble = registry.ensembles()[name]
+        given = self.ensemble.members if members is None else members
+        self.members = tuple(registry.get(member).name for member in given)
+        if not self.members or len(set(self.members)) < len(self.members):
+            raise UsageError(
+                f"proxy.members=[{', '.join(given)}] must name at least one proxy, each only once."
+            )
+        self._signs = _signs(self.members)
+        self._known: set[Architecture] = set()
+
+    @property
+    def seconds_per_score(self) -> float:
+        """Mean time that computing one score by every member took."""
+        return sum(map(self.service.mean_seconds, self.members))
+
+    def __call__(self, archs: Sequence[Architecture]) -> Floats:
+        """Goodness of each of ``archs`` among them, float64 [n]."""
+        return self.ensemble.function(_goodness(self._values(archs), self._signs))
+
+    def _values(self, archs: Sequence[Architecture]) -> Floats:
+        """Return what the members score, [p, n], computing what is missing for all at once."""
+        if self._known.issuperset(archs):
+            return np.array([self.service.values(archs, member) for member in self.members])
+        values = self.service.score(archs, self.members).values.T
+        self._known.update(archs)
         return values
+
+
+def score(
+    service: ScoringService, archs: Sequence[Architecture], names: Sequence[str]
+) -> ScoreTable:
+    """Score every one of ``archs`` by every one of ``names``, ensembles among them.
+
+    An ensemble's value is that among ``archs``, and takes the time of all its members. The table
+    holds the members, too.
+    """
+    asked = list(dict.fromkeys(map(registry.canonical, names)))
+    scorers = [PoolScorer(service, name) for name in asked if name in registry.ensembles()]
+    single = [name for name in asked if name not in registry.ensembles()]
+    table = service.score(archs, single + [m for scorer in scorers for m in scorer.members])
+    values, seconds = [table.values], [table.seconds]
+    for scorer in scorers:
+        columns = [table.names.index(member) for member in scorer.members]
+        values.append(scorer.ensemble.function(goodness(table, scorer.members))[:, None])
+        seconds.append(table.seconds[:, columns].sum(1, keepdims=True))
+    return dataclasses.replace(
+        table,
+        names=(*table.names, *(scorer.ensemble.name for scorer in scorers)),
+        values=np.hstack(values),
+        seconds=np.hstack(seconds),
+    )
+
+
+def goodness(table: ScoreTable, names: Sequence[str]) -> Floats:
+    """Return the columns of proxies as goodness, [p, n]: larger is better, NaN is -inf."""
+    values = np.array([table.column(name) for name in names])
+    return _goodness(values, _signs(names))
+
+
+def _signs(names: Sequence[str]) -> Floats:
+    """Return -1 for proxies that are better when smaller, float64 [p, 1]."""
+    return np.array([[1.0 if registry.get(name).higher_is_better else -1.0] for name in names])
+
+
+def _goodness(values: Floats, signs: Floats) -> Floats:
+    turned: Floats = values * signs
+    turned[np.isnan(turned)] = -np.inf
+    return turned

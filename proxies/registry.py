@@ -1,23 +1,27 @@
 """The list of proxies: what each is called, what it reads, and what its values depend on.
 
-Listing needs no torch. A family of proxies is one module of functions under :func:`register`.
+Listing needs no torch. A family of proxies is one module of functions under :func:`register`;
+what ranks a set of architectures by several of them stands under :func:`register_ensemble`.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
-from conf.errors import unknown_name
+from conf.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 Level = Literal["function", "architecture"]
 Function = TypeVar("Function", bound="Callable[[Any], Tensor]")
+Combination = TypeVar("Combination", bound="Callable[[Any], NDArray[np.float64]]")
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 """Where scores can be computed."""
@@ -26,12 +30,21 @@ DTYPES: Final = ("float32", "float64")
 """In which precision."""
 
 _FAMILIES: Final = (
+    "proxies.activations",
+    "proxies.az_nas",
+    "proxies.correlations",
     "proxies.costs",
     "proxies.gradients",
+    "proxies.gradsign",
     "proxies.jacobian",
+    "proxies.kernels",
+    "proxies.pools",
     "proxies.synflow",
+    "proxies.zen",
+    "proxies.zico",
 )
 _PROXIES: dict[str, Proxy] = {}
+_ENSEMBLES: dict[str, Ensemble] = {}
 _NAMES: dict[str, str] = {}
 
 
@@ -71,6 +84,29 @@ class Proxy:
     aliases: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Ensemble:
+    """Proxies that together rank a set of architectures, and say nothing of one alone.
+
+    Attributes:
+        name: what it is called, everywhere.
+        function: maps the goodness that p members give n architectures, float64 [p, n], larger
+            the better and -inf where a member has no score, to that of the ensemble, float64 [n].
+        members: the proxies that it combines unless told otherwise.
+        paper: who proposed it.
+        summary: one line.
+        pairwise: if it judges pair by pair, maps the same to blocks of consecutive rows of the
+            int8 matrix [n, n]: 1 where the row is preferred, -1 where the column is, else 0.
+    """
+
+    name: str
+    function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    members: tuple[str, ...]
+    paper: str
+    summary: str
+    pairwise: Callable[[NDArray[np.float64]], Iterator[NDArray[np.int8]]] | None
+
+
 def register(
     name: str,
     *,
@@ -92,19 +128,13 @@ def register(
     """
 
     def enter(function: Function) -> Function:
-        text = inspect.getdoc(function)
-        if not text:
-            raise ValueError(f"proxy '{name}' needs a docstring: its first line is the summary")
-        for label in (name, *aliases):
-            if label in _NAMES:
-                raise ValueError(f"there is already a proxy called '{label}'")
-        _NAMES.update(dict.fromkeys((name, *aliases), name))
+        summary = _enter_names(function, name, aliases)
         _PROXIES[name] = Proxy(
             name=name,
             function=function,
             reads=reads,
             paper=paper,
-            summary=text.splitlines()[0],
+            summary=summary,
             higher_is_better=higher_is_better,
             level=level,
             version=version,
@@ -119,23 +149,82 @@ def register(
     return enter
 
 
-def get(name: str) -> Proxy:
-    """Return the proxy called ``name``; raises :class:`UsageError` listing the known names."""
+def register_ensemble(
+    name: str,
+    *,
+    members: Sequence[str],
+    paper: str,
+    pairwise: Callable[[NDArray[np.float64]], Iterator[NDArray[np.int8]]] | None = None,
+) -> Callable[[Combination], Combination]:
+    """Register the decorated function as an ensemble; its docstring's first line is the summary.
+
+    The arguments are those of :class:`Ensemble`; raises ``ValueError`` as :func:`register` does.
+    """
+
+    def enter(function: Combination) -> Combination:
+        summary = _enter_names(function, name)
+        _ENSEMBLES[name] = Ensemble(name, function, tuple(members), paper, summary, pairwise)
+        return function
+
+    return enter
+
+
+def canonical(name: str) -> str:
+    """Return the name of the proxy or ensemble that answers to ``name``.
+
+    Raises :class:`UsageError` listing the known names.
+    """
     _load()
     if name not in _NAMES:
-        raise unknown_name("proxy", name, _PROXIES)
-    return _PROXIES[_NAMES[name]]
+        raise unknown_name("proxy", name, [*_PROXIES, *_ENSEMBLES])
+    return _NAMES[name]
+
+
+def get(name: str) -> Proxy:
+    """Return the proxy called ``name``.
+
+    Raises :class:`UsageError` listing the known names, and for an ensemble, which has no value for
+    a single network.
+    """
+    name = canonical(name)
+    if name in _ENSEMBLES:
+        members = ", ".join(_ENSEMBLES[name].members)
+        raise UsageError(
+            f"proxy={name} ranks architectures within a set and has no value for a single "
+            f"network; score that by the members of {name}: {members}."
+        )
+    return _PROXIES[name]
 
 
 def names() -> list[str]:
-    """Every proxy's name, sorted, without aliases."""
+    """Every proxy's name, sorted, without aliases and ensembles."""
     _load()
     return sorted(_PROXIES)
 
 
+def ensembles() -> Mapping[str, Ensemble]:
+    """Every ensemble, by name."""
+    _load()
+    return _ENSEMBLES
+
+
 def describe() -> dict[str, str]:
-    """One line on each proxy, by name."""
-    return {name: f"{_PROXIES[name].summary} ({_PROXIES[name].paper})" for name in names()}
+    """One line on each proxy and each ensemble, sorted by name."""
+    _load()
+    known: dict[str, Proxy | Ensemble] = {**_PROXIES, **_ENSEMBLES}
+    return {name: f"{known[name].summary} ({known[name].paper})" for name in sorted(known)}
+
+
+def _enter_names(function: Callable[..., Any], name: str, aliases: Sequence[str] = ()) -> str:
+    """Reserve the names of what is registered, and return its summary."""
+    text = inspect.getdoc(function)
+    if not text:
+        raise ValueError(f"proxy '{name}' needs a docstring: its first line is the summary")
+    for label in (name, *aliases):
+        if label in _NAMES:
+            raise ValueError(f"there is already a proxy called '{label}'")
+    _NAMES.update(dict.fromkeys((name, *aliases), name))
+    return text.splitlines()[0]
 
 
 def _load() -> None:

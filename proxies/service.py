@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -51,14 +51,21 @@ class ScoreTable:
         return self.values[:, self.names.index(name)]
 
 
-@dataclass
 class _Column:
     """What is known of one proxy: its rows by key, and its values by architecture."""
 
-    proxy: Proxy
-    context: int
-    rows: dict[str, Row]
-    values: dict[Architecture, float] = field(default_factory=dict)
+    def __init__(self, proxy: Proxy, context: int, rows: dict[str, Row]) -> None:
+        self.proxy = proxy
+        self.context = context
+        self.rows: dict[str, Row] = {}
+        self.values: dict[Architecture, float] = {}
+        self.seconds = 0.0
+        self.learn(rows)
+
+    def learn(self, rows: dict[str, Row]) -> None:
+        """Take in rows that were not known."""
+        self.rows.update(rows)
+        self.seconds += sum(row.seconds for row in rows.values())
 
 
 class ScoringService:
@@ -165,15 +172,21 @@ class ScoringService:
 
     def mean_seconds(self, proxy: str) -> float:
         """Mean time that computing one score took, over all that are known; 0 if none is."""
-        rows = self._column(proxy).rows
-        return sum(row.seconds for row in rows.values()) / len(rows) if rows else 0.0
+        column = self._column(proxy)
+        return column.seconds / len(column.rows) if column.rows else 0.0
 
     @functools.cached_property
     def batch(self) -> Minibatch:
         """The minibatch that proxies are shown."""
         if isinstance(self._batch, Minibatch):
-            return self._batch
-        batch = (self._batch or pictures)(self.space)
+            batch = self._batch
+        else:
+            batch = (self._batch or pictures)(self.space)
+        if batch.targets is not None and not 0 <= int(batch.targets.max()) < self.space.classes:
+            raise UsageError(
+                f"service.batch must hold labels from 0 to {self.space.classes - 1} for "
+                f"{self.space.name}, not {int(batch.targets.max())}."
+            )
         if tuple(batch.inputs.shape[1:]) != self._input_shape:
             raise UsageError(
                 f"service.batch must hold inputs {list(self._input_shape)} for {self.space.name}, "
@@ -249,7 +262,7 @@ class ScoringService:
             if key not in column.rows:
                 missing[key] = arch
         if missing:
-            column.rows.update(self.store.get_many(column.context, missing))
+            column.learn(self.store.get_many(column.context, missing))
         return {k: self._form(a, level) for k, a in missing.items() if k not in column.rows}
 
     def _form(self, arch: Architecture, level: Level) -> Architecture:
@@ -296,7 +309,7 @@ class ScoringService:
                 key: Row(values[n], seconds[n], scores.reasons.get((n, proxy.name)))
                 for n, key in enumerate(keys)
             }
-            column.rows.update(rows)
+            column.learn(rows)
             lasting = {key: row for key, row in rows.items() if row.reason not in PASSING}
             self.store.put_many(column.context, lasting)
         self.computed += scores.values.size

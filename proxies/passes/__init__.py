@@ -5,7 +5,32 @@ A pass is a function of a :class:`~proxies.passes.run.Run`, registered under a n
 minibatch, and leaves the stack's module exactly as it was.
 """
 
-from proxies.passes import costs, flow, loss
+from proxies.passes import (
+    activations,
+    blocks,
+    correlations,
+    costs,
+    features,
+    flow,
+    kernels,
+    loss,
+    parts,
+)
 from proxies.passes.run import PASSES, Layer, Layers, Run, register_pass
 
-__all__ = ["PASSES", "Layer", "Layers", "Run", "costs", "flow", "loss", "register_pass"]
+__all__ = [
+    "PASSES",
+    "Layer",
+    "Layers",
+    "Run",
+    "activations",
+    "blocks",
+    "correlations",
+    "costs",
+    "features",
+    "flow",
+    "kernels",
+    "loss",
+    "parts",
+    "register_pass",
+]

@@ -7,7 +7,7 @@ the loss, the input Jacobian and the Hessian: the forward pass runs once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
+from proxies.passes.activations import PATTERN_PASSES, SignRecorder
 from proxies.passes.modes import out_of_place, training
 from proxies.passes.run import Layer, Layers, Run, register_pass
 from proxies.stack import Weight
@@ -26,7 +27,8 @@ class Forward:
 
     ``inputs`` [N, ...] and ``leaves``, one for each of ``weights``, are what gradients can be
     taken of; ``logits`` is [K, N, ...]; ``outputs`` has what each layer returned, call by call,
-    and is empty unless the channels are wanted.
+    and is empty unless the channels are wanted; ``signs`` has bool [N, ...] for each call of a
+    ReLU, and is empty unless activations are wanted.
     """
 
     inputs: Tensor
@@ -34,6 +36,7 @@ class Forward:
     leaves: list[Tensor]
     logits: Tensor
     outputs: list[list[Tensor]]
+    signs: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,11 @@ def forward(run: Run) -> Forward:
     inputs = batch.inputs.detach().clone().requires_grad_()
     outputs: list[list[Tensor]] = [[] for _ in weights]
     recording = _recording(weights, outputs if "channels" in run.wanted else None)
-    with training(stack), out_of_place(stack), recording:
+    signs = SignRecorder(len(inputs))
+    watching = signs if PATTERN_PASSES & run.wanted else nullcontext()
+    with training(stack), out_of_place(stack), recording, watching:
         logits = stack(tensors, inputs)
-    return Forward(inputs, weights, leaves, logits, outputs)
+    return Forward(inputs, weights, leaves, logits, outputs, signs.calls)
 
 
 @register_pass("loss")

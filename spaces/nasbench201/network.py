@@ -64,6 +64,10 @@ class Network(nn.Module):
         logits: Tensor = self.head(features)
         return logits
 
+    def blocks(self) -> list[nn.Module]:
+        """List cells and reductions in order, for proxies that look between them."""
+        return [block for stage in self.stages for block in stage.children()]
+
 
 class Cell(nn.Module):
     """One cell: maps [n, channels, h, w] to the same shape."""

@@ -217,7 +217,10 @@ def test_every_kind_of_layer(layer, shape):
     # Fisher's saliency sums to w g over the weights of a channel, plus the bias's share.
     model.zero_grad()
     functional.cross_entropy(model(x), torch.arange(5) % 3).backward()
-    snip = sum(float((p.weight.detach() * p.weight.grad).abs().sum()) for p in (model.layer, model.head))
+    snip = sum(
+        float((part.weight.detach() * part.weight.grad).abs().sum())
+        for part in (model.layer, model.head)
+    )
     assert scores["snip"] == pytest.approx(snip, rel=1e-5)
 
 

@@ -1,0 +1,178 @@
+"""Which ReLUs are on: the signs of what they are given, for a minibatch or for small noise.
+
+One mechanism finds every ReLU: a dispatch mode sees the operators that torch runs, so that modules
+and functional code count alike, in place or not. A ReLU is relu, hardtanh from 0 (ReLU6), leaky
+ReLU or PReLU; it is on where its input is positive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from proxies.passes.drawing import gaussian
+from proxies.passes.modes import BATCH_NORMS, training
+from proxies.passes.run import Run, register_pass
+from proxies.stack import Stack
+
+PATTERN_PASSES: Final = frozenset({"activations", "activations_and_parameters"})
+"""The passes for which the forward pass of the loss records signs."""
+
+REGION_BATCHES: Final = 3
+REGION_INPUTS: Final = 1000
+_SMALLEST_SIDES: Final = (3, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Which ReLUs are on: one bool [N, ...] for each call of a ReLU, in order."""
+
+    calls: list[Tensor]
+
+
+@dataclass(frozen=True)
+class SizedPatterns:
+    """Patterns, and the trainable parameters of the network, float64 [1]."""
+
+    patterns: Patterns
+    parameters: Tensor
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Sign patterns of all ReLUs for small random inputs: bits packed to uint8 [inputs, bytes]."""
+
+    codes: NDArray[np.uint8]
+
+
+class SignRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, records where each ReLU that is given ``examples`` rows is on, in ``calls``."""
+
+    def __init__(self, examples: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.examples = examples
+        self.calls: list[Tensor] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if _is_relu(func.overloadpacket, args) and args[0].shape[:1] == (self.examples,):
+            self.calls.append(args[0].detach() > 0)
+        return func(*args, **kwargs)
+
+
+@register_pass("activations")
+def activations(run: Run) -> Patterns:
+    """Give the patterns of the minibatch in training mode: BatchNorm on its statistics."""
+    return _patterns(run.stack, run.record("forward").signs)
+
+
+@register_pass("activations_and_parameters")
+def activations_and_parameters(run: Run) -> SizedPatterns:
+    """Give the patterns of :func:`activations` with the number of parameters."""
+    return SizedPatterns(run.record("activations"), run.record("parameters").number)
+
+
+@register_pass("activations_eval")
+def activations_eval(run: Run) -> Patterns:
+    """Give the patterns of the minibatch in evaluation mode.
+
+    A BatchNorm without running statistics takes their initial values, mean 0 and variance 1; one
+    that has some uses them.
+    """
+    stack, inputs = run.stack, run.batch.inputs
+    recorder = SignRecorder(len(inputs))
+    with training(stack, False), _initial_statistics(stack), torch.no_grad(), recorder:
+        stack(copies(stack, inputs), inputs.clone())
+    return _patterns(stack, recorder.calls)
+
+
+@register_pass("regions")
+def regions(run: Run) -> Regions:
+    """Run three batches of 1,000 small standard normal inputs in training mode.
+
+    Inputs have the channels of the minibatch's and sides of 3; where the network cannot take
+    these, of 4, 8, 16 and so on, up to the minibatch's own.
+    """
+    shape = run.batch.inputs.shape[1:]
+    sides = [s for s in _SMALLEST_SIDES if s < max(shape[1:], default=0)]
+    for side in sides:
+        with contextlib.suppress(RuntimeError, ValueError, IndexError):
+            return _regions(run, (shape[0], *(min(side, own) for own in shape[1:])))
+    return _regions(run, tuple(shape))
+
+
+def _regions(run: Run, shape: tuple[int, ...]) -> Regions:
+    stack = run.stack
+    tensors = copies(stack, run.batch.inputs)
+    codes = []
+    for _ in range(REGION_BATCHES):
+        noise = gaussian(run, REGION_INPUTS, *shape)
+        recorder = SignRecorder(REGION_INPUTS)
+        with training(stack), torch.no_grad(), recorder:
+            stack(tensors, noise)
+        signs = [call.flatten(1) for call in _patterns(stack, recorder.calls).calls]
+        codes.append(np.packbits(torch.cat(signs, 1).cpu().numpy(), axis=1))
+    return Regions(np.concatenate(codes))
+
+
+_aten = torch.ops.aten
+_RELUS: Final = (_aten.relu, _aten.relu_, _aten.leaky_relu, _aten.leaky_relu_, _aten._prelu_kernel)
+_CLIPS: Final = (_aten.hardtanh, _aten.hardtanh_)
+
+
+def _is_relu(operator: Any, args: Any) -> bool:
+    return operator in _RELUS or (operator in _CLIPS and args[1:2] in ((0,), (0.0,)))
+
+
+def _patterns(stack: Stack, calls: list[Tensor]) -> Patterns:
+    if stack.size != 1:
+        raise ValueError("activations are recorded one network at a time")
+    if not calls:
+        raise ValueError("the network has no ReLU")
+    return Patterns(calls)
+
+
+def copies(stack: Stack, like: Tensor) -> dict[str, Tensor]:
+    """Copy the stack's tensors to the device and, the floating ones, to the precision of `like`."""
+    return {
+        name: tensor.to(
+            like.device, like.dtype if tensor.is_floating_point() else tensor.dtype, copy=True
+        )
+        for name, tensor in stack.tensors().items()
+    }
+
+
+@contextlib.contextmanager
+def _initial_statistics(stack: Stack) -> Iterator[None]:
+    """Let each BatchNorm without running statistics use mean 0 and variance 1, and back."""
+    norms = [
+        part
+        for part in stack.parts.values()
+        if isinstance(part, BATCH_NORMS) and part.running_mean is None
+    ]
+    own = [vars(norm).get("forward") for norm in norms]
+    try:
+        for norm in norms:
+            vars(norm)["forward"] = functools.partial(_normalise_as_new, norm)
+        yield
+    finally:
+        for norm, forward in zip(norms, own, strict=True):
+            if forward is None:
+                vars(norm).pop("forward", None)
+            else:
+                vars(norm)["forward"] = forward
+
+
+def _normalise_as_new(norm: Any, features: Tensor) -> Tensor:
+    mean = features.new_zeros(norm.num_features)
+    return functional.batch_norm(features, mean, mean + 1, norm.weight, norm.bias, eps=norm.eps)
