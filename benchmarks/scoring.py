@@ -2,15 +2,19 @@
 
 ``python -m benchmarks.scoring [--json FILE] [--architectures N]`` scores random distinct
 NAS-Bench-201 cells, cell by cell in turn with the published way, on one thread each, and prints
-architectures per second of both and their ratio. Building the network counts on both sides.
+architectures per second of both, their ratio, and how far memory rises above what is loaded before
+the first network. Building the network counts on both sides.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import torch
 
 from analysis.files import write_json
 from benchmarks import published
-from proxies.batch import Minibatch, pictures
+from proxies.batch import pictures
 from proxies.service import ScoringService
 from spaces.base import Architecture
 from spaces.nasbench201.space import NASBench201
@@ -49,28 +53,56 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - began
 
 
-def the_published_way(
-    space: NASBench201, arch: Architecture, batch: Minibatch, names: Sequence[str]
-) -> None:
-    """Build the network, then copy and run it once for each proxy."""
-    network = space.network(arch)
-    assert batch.targets is not None
-    for name in names:
-        published.PROXIES[name](network, batch.inputs, batch.targets)
+class Ways:
+    """Both ways of scoring one cell of NAS-Bench-201 by some proxies, on one thread."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        torch.set_num_threads(1)
+        self.names = names
+        self.space = NASBench201("cifar10")
+        self.batch = pictures(self.space)
+        self.service = ScoringService(self.space, batch=self.batch, store="memory", device="cpu")
+
+    def ours(self, arch: Architecture) -> None:
+        """Ask the service."""
+        self.service.score([arch], self.names)
+
+    def published(self, arch: Architecture) -> None:
+        """Build the network, then copy and run it once for each proxy."""
+        network = self.space.network(arch)
+        assert self.batch.targets is not None
+        for name in self.names:
+            published.PROXIES[name](network, self.batch.inputs, self.batch.targets)
+
+
+def peak_megabytes(way: str, names: Sequence[str], cells: Sequence[Architecture]) -> float:
+    """Score ``cells`` one way in a process of its own; return how far its memory rose."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_memory, way, names, cells).result()
+
+
+def _memory(way: str, names: Sequence[str], cells: Sequence[Architecture]) -> float:
+    ways = Ways(names)
+    before = _high_water()
+    for arch in cells:
+        getattr(ways, way)(arch)
+    return _high_water() - before
+
+
+def _high_water() -> float:
+    """Return the most memory that this process has had resident, in MB (Linux)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def measure(names: Sequence[str], architectures: int) -> dict[str, Any]:
-    """Score each cell both ways in turn; rates are of the medians."""
-    space = NASBench201("cifar10")
-    service = ScoringService(space, store="memory", device="cpu")
-    batch = pictures(space)
-    cells = distinct_cells(space, architectures + 1)
+    """Score each cell both ways in turn; a first cell that warms up is not counted."""
+    ways = Ways(names)
+    cells = distinct_cells(ways.space, architectures + 1)
     times: dict[str, list[float]] = {"ours": [], "published": []}
     for arch in cells:
-        times["ours"].append(seconds(lambda arch=arch: service.score([arch], names)))  # type: ignore[misc]
-        times["published"].append(
-            seconds(lambda arch=arch: the_published_way(space, arch, batch, names))  # type: ignore[misc]
-        )
+        times["ours"].append(seconds(functools.partial(ways.ours, arch)))
+        times["published"].append(seconds(functools.partial(ways.published, arch)))
     ours, theirs = (sum(times[way][1:]) for way in ("ours", "published"))
     ratios = [b / a for a, b in zip(times["ours"][1:], times["published"][1:], strict=True)]
     return {
@@ -78,6 +110,8 @@ def measure(names: Sequence[str], architectures: int) -> dict[str, Any]:
         "published_way_per_second": architectures / theirs,
         "ratio": theirs / ours,
         "median_ratio_of_pairs": statistics.median(ratios),
+        "ours_peak_megabytes": peak_megabytes("ours", names, cells[:3]),
+        "published_way_peak_megabytes": peak_megabytes("published", names, cells[:3]),
         "device": "cpu",
         "threads": torch.get_num_threads(),
         "architectures": architectures,
@@ -90,13 +124,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--architectures", type=int, default=20, help="cells per case")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     figures = {}
     for case, names in CASES.items():
         figures[case] = row = measure(names, options.architectures)
         print(
             f"{case:<10}{row['ours_per_second']:8.1f} a second, the published way "
-            f"{row['published_way_per_second']:6.1f}: {row['ratio']:.2f} times"
+            f"{row['published_way_per_second']:6.1f}: {row['ratio']:.2f} times; peak memory "
+            f"{row['ours_peak_megabytes']:.0f} MB, {row['published_way_peak_megabytes']:.0f} MB"
         )
     if options.json:
         write_json(options.json, figures)

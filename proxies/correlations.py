@@ -85,9 +85,11 @@ def meco_64(record: FeatureMaps) -> Tensor:
 def _smallest_eigenvalues(record: FeatureMaps) -> Tensor:
     import torch
 
-    smallest = []
+    total = torch.zeros(1, dtype=torch.float64)
     for features in record.maps:
         channels = len(features)
+        if features[0].numel() < 2:  # one position: nothing varies, and the matrix is zero
+            continue
         matrix = torch.corrcoef(features.double()).reshape(channels, channels)
-        smallest.append(torch.linalg.eigvalsh(matrix.nan_to_num(0, 0, 0))[0])
-    return torch.stack(smallest).sum().reshape(1)
+        total += torch.linalg.eigvalsh(matrix.nan_to_num(0, 0, 0))[0].cpu()
+    return total
