@@ -87,7 +87,7 @@ def fisher(record: list[list[Channel]]) -> Tensor:
             continue
         saliency = sum((c.output * c.gradient).sum(3) for c in calls)
         assert isinstance(saliency, torch.Tensor)
-        value = 0.5 * saliency.square().mean(1).sum(1, dtype=torch.float64) * calls[0].copies
+        value = 0.5 * saliency.square().mean(1).sum(1, dtype=torch.float64) * calls[0].weights
         total.index_add_(0, calls[0].members, value.cpu())
     return total
 

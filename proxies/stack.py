@@ -67,7 +67,7 @@ class Stack(ABC):
         """View what a module of ``weight`` returned as [m, N, channels, positions]."""
 
     @abstractmethod
-    def copies(self, weight: Weight) -> int:
+    def per_channel(self, weight: Weight) -> int:
         """How many weights belong to each channel of the output."""
 
     @abstractmethod
@@ -136,7 +136,7 @@ class Single(Stack):
             output = output.movedim(-1, 1)
         return output.reshape(1, *output.shape[:2], -1)
 
-    def copies(self, weight: Weight) -> int:
+    def per_channel(self, weight: Weight) -> int:
         """Return in / groups x kernel, for a transposed convolution likewise."""
         layer = weight.modules[0]
         shape = layer.weight

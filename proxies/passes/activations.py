@@ -8,8 +8,6 @@ ReLU or PReLU; it is on where its input is positive.
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,13 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from proxies.passes.drawing import gaussian
-from proxies.passes.modes import BATCH_NORMS, training
+from proxies.passes.modes import initial_statistics, training
 from proxies.passes.run import Run, register_pass
-from proxies.stack import Stack
 
 PATTERN_PASSES: Final = frozenset({"activations", "activations_and_parameters"})
 """The passes for which the forward pass of the loss records signs."""
@@ -73,7 +69,7 @@ class SignRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @register_pass("activations")
 def activations(run: Run) -> Patterns:
     """Give the patterns of the minibatch in training mode: BatchNorm on its statistics."""
-    return _patterns(run.stack, run.record("forward").signs)
+    return _patterns(run.record("forward").signs)
 
 
 @register_pass("activations_and_parameters")
@@ -89,11 +85,11 @@ def activations_eval(run: Run) -> Patterns:
     A BatchNorm without running statistics takes their initial values, mean 0 and variance 1; one
     that has some uses them.
     """
-    stack, inputs = run.stack, run.batch.inputs
+    stack, inputs = run.single, run.batch.inputs
     recorder = SignRecorder(len(inputs))
-    with training(stack, False), _initial_statistics(stack), torch.no_grad(), recorder:
-        stack(copies(stack, inputs), inputs.clone())
-    return _patterns(stack, recorder.calls)
+    with training(stack, False), initial_statistics(stack), torch.no_grad(), recorder:
+        stack(run.tensors(), inputs.clone())
+    return _patterns(recorder.calls)
 
 
 @register_pass("regions")
@@ -112,15 +108,14 @@ def regions(run: Run) -> Regions:
 
 
 def _regions(run: Run, shape: tuple[int, ...]) -> Regions:
-    stack = run.stack
-    tensors = copies(stack, run.batch.inputs)
+    stack, tensors = run.single, run.tensors()
     codes = []
     for _ in range(REGION_BATCHES):
         noise = gaussian(run, REGION_INPUTS, *shape)
         recorder = SignRecorder(REGION_INPUTS)
         with training(stack), torch.no_grad(), recorder:
             stack(tensors, noise)
-        signs = [call.flatten(1) for call in _patterns(stack, recorder.calls).calls]
+        signs = [call.flatten(1) for call in _patterns(recorder.calls).calls]
         codes.append(np.packbits(torch.cat(signs, 1).cpu().numpy(), axis=1))
     return Regions(np.concatenate(codes))
 
@@ -134,45 +129,7 @@ def _is_relu(operator: Any, args: Any) -> bool:
     return operator in _RELUS or (operator in _CLIPS and args[1:2] in ((0,), (0.0,)))
 
 
-def _patterns(stack: Stack, calls: list[Tensor]) -> Patterns:
-    if stack.size != 1:
-        raise ValueError("activations are recorded one network at a time")
+def _patterns(calls: list[Tensor]) -> Patterns:
     if not calls:
         raise ValueError("the network has no ReLU")
     return Patterns(calls)
-
-
-def copies(stack: Stack, like: Tensor) -> dict[str, Tensor]:
-    """Copy the stack's tensors to the device and, the floating ones, to the precision of `like`."""
-    return {
-        name: tensor.to(
-            like.device, like.dtype if tensor.is_floating_point() else tensor.dtype, copy=True
-        )
-        for name, tensor in stack.tensors().items()
-    }
-
-
-@contextlib.contextmanager
-def _initial_statistics(stack: Stack) -> Iterator[None]:
-    """Let each BatchNorm without running statistics use mean 0 and variance 1, and back."""
-    norms = [
-        part
-        for part in stack.parts.values()
-        if isinstance(part, BATCH_NORMS) and part.running_mean is None
-    ]
-    own = [vars(norm).get("forward") for norm in norms]
-    try:
-        for norm in norms:
-            vars(norm)["forward"] = functools.partial(_normalise_as_new, norm)
-        yield
-    finally:
-        for norm, forward in zip(norms, own, strict=True):
-            if forward is None:
-                vars(norm).pop("forward", None)
-            else:
-                vars(norm)["forward"] = forward
-
-
-def _normalise_as_new(norm: Any, features: Tensor) -> Tensor:
-    mean = features.new_zeros(norm.num_features)
-    return functional.batch_norm(features, mean, mean + 1, norm.weight, norm.bias, eps=norm.eps)

@@ -10,7 +10,6 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from proxies.passes.activations import copies
 from proxies.passes.drawing import gaussian
 from proxies.passes.modes import training
 from proxies.passes.run import Run, register_pass
@@ -65,9 +64,7 @@ def feature_maps_64(run: Run) -> FeatureMaps:
 
 
 def _feature_maps(run: Run, shape: Sequence[int]) -> FeatureMaps:
-    stack, like = run.stack, run.batch.inputs
-    if stack.size != 1:
-        raise ValueError("feature maps are recorded one network at a time")
+    stack = run.single
     maps: list[Tensor] = []
 
     def record(_: nn.Module, __: object, output: object) -> None:
@@ -77,7 +74,7 @@ def _feature_maps(run: Run, shape: Sequence[int]) -> FeatureMaps:
     with training(stack), torch.no_grad(), contextlib.ExitStack() as hooks:
         for part in set(stack.parts.values()):
             hooks.callback(part.register_forward_hook(record).remove)
-        stack(copies(stack, like), gaussian(run, 1, *shape))
+        stack(run.tensors(), gaussian(run, 1, *shape))
     if not maps:
         raise ValueError("no module of the network returns feature maps")
     return FeatureMaps(maps)

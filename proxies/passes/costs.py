@@ -13,7 +13,6 @@ from torch.utils.flop_counter import flop_registry
 
 from proxies.passes.modes import training
 from proxies.passes.run import Run, register_pass
-from proxies.stack import Stack
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,7 @@ class Count:
 @register_pass("parameters")
 def parameters(run: Run) -> Count:
     """Count trainable parameters."""
-    stack = _only_one(run.stack)
-    number = sum(p.numel() for p in stack.module.parameters() if p.requires_grad)
+    number = sum(p.numel() for p in run.single.module.parameters() if p.requires_grad)
     return Count(torch.tensor([number], dtype=torch.float64))
 
 
@@ -43,14 +41,11 @@ def operations(run: Run) -> Count:
     code counts too; and on a real example, since convolutional networks run faster on one image
     than on torch's ``meta`` device.
     """
-    stack, batch = _only_one(run.stack), run.batch
-    device = batch.inputs.device
-    tensors = {name: t.to(device, copy=True) for name, t in stack.tensors().items()}
-    dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
-    ones = torch.ones((1, *batch.inputs.shape[1:]), dtype=dtype, device=device)
+    stack, inputs = run.single, run.batch.inputs
+    ones = inputs.new_ones((1, *inputs.shape[1:]))
     counter = _OperationCounter()
     with training(stack, False), torch.no_grad(), counter:
-        stack(tensors, ones)
+        stack(run.tensors(), ones)
     return Count(torch.tensor([counter.total], dtype=torch.float64))
 
 
@@ -145,9 +140,3 @@ class _OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif operator in _COUNTS:
             self.total += _COUNTS[operator](*args, **kwargs, result=result)
         return result
-
-
-def _only_one(stack: Stack) -> Stack:
-    if stack.size != 1:
-        raise ValueError("costs are counted one network at a time")
-    return stack

@@ -25,16 +25,7 @@ def gaussian_weights(run: Run, deviation: Callable[[int], float]) -> dict[str, T
     linear layers are 0, and normalisation neither scales nor shifts. Other parameters stay as
     they are. Raises ``ValueError`` for more networks than one.
     """
-    stack = run.stack
-    if stack.size != 1:
-        raise ValueError("weights are drawn for one network at a time")
-    like, nothing = run.batch.inputs, torch.empty(0)
-    tensors = {
-        name: (tensor.to(like.dtype) if tensor.is_floating_point() else tensor).to(
-            like.device, copy=True
-        )
-        for name, tensor in stack.tensors().items()
-    }
+    stack, tensors, nothing = run.single, run.tensors(), torch.empty(0)
     weights = stack.weights()
     layers = {module for weight in weights for module in weight.modules}
     for path, part in stack.parts.items():
@@ -45,5 +36,5 @@ def gaussian_weights(run: Run, deviation: Callable[[int], float]) -> dict[str, T
             tensors.get(f"{prefix}weight", nothing).fill_(1)
     for weight in weights:
         shape = tensors[weight.name].shape
-        tensors[weight.name] = gaussian(run, *shape).mul_(deviation(stack.copies(weight)))
+        tensors[weight.name] = gaussian(run, *shape).mul_(deviation(stack.per_channel(weight)))
     return tensors

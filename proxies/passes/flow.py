@@ -36,10 +36,8 @@ def _flow(run: Run, mode: AbstractContextManager[None]) -> Layers:
     stack, inputs = run.stack, run.batch.inputs
     weights = stack.weights()
     tensors = {
-        name: tensor.abs().to(inputs.device, torch.float64)
-        if tensor.is_floating_point()
-        else tensor.to(inputs.device, copy=True)
-        for name, tensor in stack.tensors().items()
+        name: tensor.abs() if tensor.is_floating_point() else tensor
+        for name, tensor in run.tensors(torch.float64).items()
     }
     leaves = [tensors[weight.name].requires_grad_() for weight in weights]
     ones = torch.ones((1, *inputs.shape[1:]), dtype=torch.float64, device=inputs.device)

@@ -43,12 +43,12 @@ class Forward:
 class Channel:
     """What one layer returned and its gradient, [m, N, channels, positions], for Fisher's sake.
 
-    ``copies`` is how many weights belong to each channel.
+    ``weights`` is how many weights belong to each channel.
     """
 
     output: Tensor
     gradient: Tensor
-    copies: int
+    weights: int
     members: Tensor
 
 
@@ -71,19 +71,11 @@ class Jacobian:
 @register_pass("forward")
 def forward(run: Run) -> Forward:
     """Run the minibatch once, in training mode."""
-    stack, batch = run.stack, run.batch
-    device = batch.inputs.device
+    stack = run.stack
     weights = stack.weights()
-    scored = {weight.name for weight in weights}
-    tensors = {
-        name: (tensor.to(device, batch.inputs.dtype) if tensor.is_floating_point() else tensor).to(
-            device, copy=name not in scored
-        )
-        for name, tensor in stack.tensors().items()
-    }
-    leaves = [tensors[w.name].detach().requires_grad_() for w in weights]
-    tensors.update({w.name: leaf for w, leaf in zip(weights, leaves, strict=True)})
-    inputs = batch.inputs.detach().clone().requires_grad_()
+    tensors = run.tensors()
+    leaves = [tensors[weight.name].requires_grad_() for weight in weights]
+    inputs = run.batch.inputs.detach().clone().requires_grad_()
     outputs: list[list[Tensor]] = [[] for _ in weights]
     recording = _recording(weights, outputs if "channels" in run.wanted else None)
     signs = SignRecorder(len(inputs))
@@ -124,7 +116,7 @@ def loss(run: Run) -> Loss:
             Channel(
                 stack.channels(w, output.detach()),
                 stack.channels(w, next(of_outputs).detach()),
-                stack.copies(w),
+                stack.per_channel(w),
                 w.members,
             )
             for output in calls

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Final
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from proxies.stack import Stack
 
@@ -44,18 +46,43 @@ def without_batch_norm(stack: Stack) -> Iterator[None]:
     The identity returns a new tensor, as BatchNorm does, so that an activation that works in
     place on it leaves its input alone.
     """
-    norms = [part for part in stack.parts.values() if isinstance(part, BATCH_NORMS)]
-    own = [vars(norm).get("forward") for norm in norms]
+    with _replacing(_batch_norms(stack), lambda norm: torch.clone):
+        yield
+
+
+@contextlib.contextmanager
+def initial_statistics(stack: Stack) -> Iterator[None]:
+    """Let each BatchNorm without running statistics use mean 0 and variance 1, and back."""
+    norms = [norm for norm in _batch_norms(stack) if norm.running_mean is None]
+    with _replacing(norms, lambda norm: functools.partial(_normalise_as_new, norm)):
+        yield
+
+
+def _batch_norms(stack: Stack) -> list[Any]:
+    return [part for part in stack.parts.values() if isinstance(part, BATCH_NORMS)]
+
+
+def _normalise_as_new(norm: Any, features: Tensor) -> Tensor:
+    mean = features.new_zeros(norm.num_features)
+    return functional.batch_norm(features, mean, mean + 1, norm.weight, norm.bias, eps=norm.eps)
+
+
+@contextlib.contextmanager
+def _replacing(
+    parts: list[Any], substitute: Callable[[Any], Callable[..., Tensor]]
+) -> Iterator[None]:
+    """Give each of ``parts`` another ``forward``, and its own back."""
+    own = [vars(part).get("forward") for part in parts]
     try:
-        for norm in norms:
-            vars(norm)["forward"] = torch.clone
+        for part in parts:
+            vars(part)["forward"] = substitute(part)
         yield
     finally:
-        for norm, forward in zip(norms, own, strict=True):
+        for part, forward in zip(parts, own, strict=True):
             if forward is None:
-                vars(norm).pop("forward", None)
+                vars(part).pop("forward", None)
             else:
-                vars(norm)["forward"] = forward
+                vars(part)["forward"] = forward
 
 
 @contextlib.contextmanager

@@ -73,6 +73,28 @@ class Run:
             raise self._failures[name]
         return self._records[name]
 
+    @property
+    def single(self) -> Stack:
+        """The stack, for a pass that runs one network; raises ``ValueError`` for more."""
+        if self.stack.size != 1:
+            raise ValueError("this pass runs one network at a time")
+        return self.stack
+
+    def tensors(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """Copy the stack's tensors to where the minibatch is, floating ones in its precision.
+
+        ``dtype`` is another precision for them.
+        """
+        inputs = self.batch.inputs
+        return {
+            name: tensor.to(
+                inputs.device,
+                (dtype or inputs.dtype) if tensor.is_floating_point() else tensor.dtype,
+                copy=True,
+            )
+            for name, tensor in self.stack.tensors().items()
+        }
+
     @contextlib.contextmanager
     def _chance(self) -> Iterator[None]:
         """Give a pass random numbers of its own, the same whatever ran before."""
