@@ -30,4 +30,4 @@ bench: $(READY)    ## speed, paired against the published way of working
 	$(BIN)/python -m benchmarks
 
 report: $(READY)   ## compare every finished run
-	$(BIN)/python run_report.py outputs multirun --out report
+	$(BIN)/python run_report.py $(wildcard outputs multirun) --out report

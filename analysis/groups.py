@@ -233,12 +233,14 @@ class Report:
 def collect(directories: Iterable[Path | str], steps: Sequence[int] = (50, 100)) -> Report:
     """Find the finished runs under ``directories``, and group them.
 
-    Unfinished and damaged runs are passed over with a warning. Raises :class:`UsageError` for a
-    directory that cannot be read and where no finished run is found.
+    Unfinished and damaged runs, and directories that are not there, are passed over with a
+    warning. Raises :class:`UsageError` for a directory that cannot be read and where no finished
+    run is found.
     """
     places = [Path(directory) for directory in directories]
-    runs, warnings = [], []
-    for path in _candidates(places):
+    absent = [place for place in places if not place.exists()]
+    runs, warnings = [], [f"{place} does not exist" for place in absent]
+    for path in _candidates(place for place in places if place not in absent):
         try:
             runs.append(read_run(path))
         except UsageError as error:

@@ -79,8 +79,11 @@ def test_damaged_and_unfinished_runs_are_passed_over(tmp_path):
 def test_no_run_and_no_directory_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no finished run"):
         collect([tmp_path])
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="nowhere does not exist"):
         collect([tmp_path / "nowhere"])
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is no directory"):
+        collect([tmp_path / "file"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
