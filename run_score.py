@@ -17,6 +17,18 @@ from conf import app
 from conf.errors import UsageError
 from conf.schema import build, check
 
+_HEADINGS = {
+    "spearman": "Spearman",
+    "kendall": "Kendall",
+    "concordance": "pairs",
+    "spearman_top10": "top 10%",
+    "overlap_top10": "overlap",
+    "n": "n",
+    "nan": "NaN",
+    "seconds_per_arch": "s",
+}
+"""What ``correlation.json`` calls each statistic, and the printed table."""
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -153,12 +165,11 @@ def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> No
     from rich.table import Table
 
     view = Table(title=title)
-    view.add_column("proxy")
-    columns = list(next(iter(statistics.values())))
-    for column in columns:
-        view.add_column(column, justify="right")
+    view.add_column("proxy", no_wrap=True)
+    for heading in _HEADINGS.values():
+        view.add_column(heading, justify="right")
     for name, row in statistics.items():
-        cells = [f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns]
+        cells = [f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in _HEADINGS]
         view.add_row(name, *cells)
     Console().print(view)
 

@@ -204,6 +204,11 @@ def _explained(
 
 
 def _check_batch(proxy: Proxy, batch: Minibatch) -> None:
+    if proxy.epochs is not None:
+        raise UsageError(
+            f"proxy={proxy.name} reads the benchmark table of a space, so it scores "
+            "architectures and not a network of one's own."
+        )
     if proxy.needs_data and len(batch.inputs) == 0:
         raise UsageError(f"proxy={proxy.name} needs a minibatch of data.")
     if proxy.needs_labels and batch.targets is None:

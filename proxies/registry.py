@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Level = Literal["function", "architecture"]
-Function = TypeVar("Function", bound="Callable[[Any], Tensor]")
+Function = TypeVar("Function", bound="Callable[[Any], Tensor | NDArray[np.floating[Any]]]")
 Combination = TypeVar("Combination", bound="Callable[[Any], NDArray[np.float64]]")
 
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -40,6 +40,7 @@ _FAMILIES: Final = (
     "proxies.kernels",
     "proxies.pools",
     "proxies.synflow",
+    "proxies.trained",
     "proxies.zen",
     "proxies.zico",
 )
@@ -66,11 +67,14 @@ class Proxy:
         needs_labels: whether it reads the targets.
         needs_weights: whether the value depends on how the weights are initialised.
         dtype: the precision in which it is always computed; None leaves it to the caller.
+        epochs: if it reads the space's benchmark table instead of a network, the fidelity of that
+            table, which ``function`` maps to values by row, [rows]; the time of training is its
+            own. None otherwise.
         aliases: other names it answers to.
     """
 
     name: str
-    function: Callable[[Any], Tensor]
+    function: Callable[[Any], Any]
     reads: str
     paper: str
     summary: str
@@ -81,6 +85,7 @@ class Proxy:
     needs_labels: bool
     needs_weights: bool
     dtype: str | None
+    epochs: int | None
     aliases: tuple[str, ...]
 
 
@@ -119,6 +124,7 @@ def register(
     needs_labels: bool = False,
     needs_weights: bool = True,
     dtype: str | None = None,
+    epochs: int | None = None,
     aliases: Sequence[str] = (),
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a proxy; the first line of its docstring is the summary.
@@ -142,6 +148,7 @@ def register(
             needs_labels=needs_labels,
             needs_weights=needs_weights,
             dtype=dtype,
+            epochs=epochs,
             aliases=tuple(aliases),
         )
         return function

@@ -274,10 +274,17 @@ class ScoringService:
     # -- computing ----------------------------------------------------------------------------
 
     def _compute(self, work: dict[tuple[Level, str], tuple[Architecture, list[Proxy]]]) -> None:
-        """Compute, and keep each chunk as it arrives."""
+        """Look up or compute, and keep each chunk as it arrives."""
         alike: dict[tuple[Proxy, ...], list[Architecture]] = {}
+        tabled: dict[Proxy, list[Architecture]] = {}
         for arch, proxies in work.values():
-            alike.setdefault(tuple(proxies), []).append(arch)
+            for proxy in proxies:
+                if proxy.epochs is not None:
+                    tabled.setdefault(proxy, []).append(arch)
+            if networked := tuple(proxy for proxy in proxies if proxy.epochs is None):
+                alike.setdefault(networked, []).append(arch)
+        for proxy, archs in tabled.items():
+            self._look_up(proxy, archs)
         chunks = [
             workers.Chunk(tuple(archs[start : start + workers.CHUNK]), proxies)
             for proxies, archs in alike.items()
@@ -292,6 +299,20 @@ class ScoringService:
             for result in self._results(job, chunks):
                 self._keep(result)
                 advance(len(result.chunk.archs))
+
+    def _look_up(self, proxy: Proxy, archs: list[Architecture]) -> None:
+        """Learn what the space's table has; it is not worth a place in the store."""
+        self.hits += len(archs)
+        table = self.space.table(epochs=proxy.epochs)
+        rows = table.rows(archs)
+        values = np.asarray(proxy.function(table), np.float64)[rows].tolist()
+        seconds = table.train_seconds[rows].tolist()
+        self._columns[proxy.name].learn(
+            {
+                self.space.format(arch): Row(value, spent, None)
+                for arch, value, spent in zip(archs, values, seconds, strict=True)
+            }
+        )
 
     def _results(self, job: Job, chunks: list[Chunk]) -> Iterator[Result]:
         """Few chunks are done before a pool of processes would have started."""
