@@ -18,11 +18,11 @@ from conf.errors import UsageError
 from conf.schema import build, check
 
 _HEADINGS = {
-    "spearman": "Spearman",
-    "kendall": "Kendall",
+    "spearman": "rho",
+    "kendall": "tau",
     "concordance": "pairs",
-    "spearman_top10": "top 10%",
-    "overlap_top10": "overlap",
+    "spearman_top10": "top rho",
+    "overlap_top10": "top in",
     "n": "n",
     "nan": "NaN",
     "seconds_per_arch": "s",
