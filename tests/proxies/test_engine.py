@@ -9,6 +9,7 @@ from proxies import ProxyEngine, registry, score_model
 from proxies.batch import Minibatch
 from proxies.passes import PASSES, Layer, Layers
 from proxies.stack import Single
+from tests.proxies.conformance import of_networks
 from tests.proxies.golden.networks import case
 
 
@@ -128,7 +129,7 @@ def test_results_are_named_as_asked():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_cuda_gives_the_same_scores():
     model, inputs, targets = case("Separable", 1)
-    names = registry.names()
+    names = of_networks()
     on_cpu = score_model(model, inputs, targets, names, device="cpu")
     on_cuda = score_model(model, inputs, targets, names, device="cuda")
     assert on_cuda == pytest.approx(on_cpu, rel=1e-4)
