@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from conf import app
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -45,5 +47,28 @@ def run(command):
         out, err = process.communicate(timeout=280)
         assert process.returncode == status, out + err
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return finish
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """Run a command in this process that must end in one sentence and leave nothing behind."""
+
+    def finish(task, config: str, *arguments: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("sys.argv", [config, "hydra.run.dir=run", *arguments])
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(SystemExit) as caught:
+            app.run(task, config)
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        after = {path for path in tmp_path.iterdir() if path.name != "cache"}
+        assert after == set(before), "something half-written was left"
+        assert all(path.read_bytes() == content for path, content in before.items())
+        return error
 
     return finish

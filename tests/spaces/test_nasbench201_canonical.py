@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from spaces.nasbench201.cell import (
     CONV_3X3,
     EDGE_NAMES,
     EDGES,
+    NODES,
     NONE,
     OPERATIONS,
     REPRESENTATIVES,
@@ -88,6 +89,47 @@ def test_the_quoted_6466_come_from_writing_cells_out_as_text():
         return nodes[3]
 
     assert len({text(cell) for cell in CELLS}) == 6466
+
+
+def merged(cell, *, equal_poolings):
+    """Contract skips and merge isomorphic nodes, pooling as a node of its own."""
+    nodes, values = [], [Counter({-1: 1})]
+    for target in range(1, NODES):
+        value = Counter()
+        for operation, (to, source) in zip(cell, EDGES, strict=True):
+            if to != target or operation == NONE or not values[source]:
+                continue
+            if operation == SKIP:
+                value.update(values[source])
+                continue
+            node = (operation, tuple(sorted(values[source].items())))
+            if not (equal_poolings and operation == AVG_POOL and node in nodes):
+                nodes.append(node)
+                value[len(nodes) - 1] += 1
+            else:
+                value[nodes.index(node)] += 1
+        values.append(value)
+    live, waiting = set(), list(values[-1])
+    while waiting:
+        node = waiting.pop()
+        if node >= 0 and node not in live:
+            live.add(node)
+            waiting += [feeding for feeding, _ in nodes[node][1]]
+
+    def numbered(order):
+        number = {-1: -1} | {node: place for place, node in enumerate(order)}
+        terms = [
+            tuple(sorted((number[n], times) for n, times in value))
+            for value in [*(nodes[node][1] for node in order), values[-1].items()]
+        ]
+        return tuple(nodes[node][0] for node in order), tuple(terms)
+
+    return min(numbered(order) for order in itertools.permutations(sorted(live)))
+
+
+@pytest.mark.parametrize(("equal_poolings", "count"), [(False, 5425), (True, 5260)])
+def test_counts_of_coarser_rules(equal_poolings, count):
+    assert len({merged(cell, equal_poolings=equal_poolings) for cell in CELLS}) == count
 
 
 def test_representatives_are_the_cheapest_of_their_family(members):
