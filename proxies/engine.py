@@ -166,8 +166,9 @@ def score_model(
     engine = ProxyEngine(device, dtype=dtype)
     stack = Single(model, output)
     _check_inputs(inputs)
+    logits = _lay_out(stack, inputs, engine)
     if targets is not None:
-        _check_targets(targets, inputs, stack, engine)
+        _check_targets(targets, inputs, logits)
     batch = Minibatch(inputs.detach(), targets, "the caller's")
     scores = engine.score(stack, batch, specs)
     for (_, name), reason in scores.reasons.items():
@@ -225,7 +226,7 @@ def _check_inputs(inputs: Any) -> None:
         raise UsageError("inputs must be finite, but they hold NaN or infinity.")
 
 
-def _check_targets(targets: Any, inputs: Tensor, stack: Single, engine: ProxyEngine) -> None:
+def _check_targets(targets: Any, inputs: Tensor, logits: Tensor | None) -> None:
     if not isinstance(targets, Tensor) or targets.dtype != torch.int64:
         kind = targets.dtype if isinstance(targets, Tensor) else type(targets).__name__
         raise UsageError(f"targets must be an int64 tensor of class indices, not {kind}.")
@@ -234,21 +235,27 @@ def _check_targets(targets: Any, inputs: Tensor, stack: Single, engine: ProxyEng
             f"targets must be one class index per input, [{len(inputs)}], "
             f"not shape {tuple(targets.shape)}."
         )
-    classes = _classes(stack, inputs, engine)
+    classes = logits.shape[-1] if logits is not None and logits.dim() == 3 else None
     low, high = int(targets.min()), int(targets.max())
     if low < 0 or (classes is not None and high >= classes):
         legal = "at least 0" if classes is None else f"0 to {classes - 1}"
         raise UsageError(f"targets must be {legal}, but they range from {low} to {high}.")
 
 
-def _classes(stack: Single, inputs: Tensor, engine: ProxyEngine) -> int | None:
-    """How many logits one example gets; None where the model gives none or does not run."""
+def _lay_out(stack: Single, inputs: Tensor, engine: ProxyEngine) -> Tensor | None:
+    """Choose the faster memory format that the network runs with; return what one example gives.
+
+    None where the network does not run in evaluation mode.
+    """
 
     def logits() -> Tensor:
-        tensors = {n: t.to(engine.device, copy=True) for n, t in stack.tensors().items()}
+        run = Run(stack, Minibatch(inputs[:1].to(engine.device), None, "one example"))
         with training(stack, False), torch.no_grad():
-            return stack(tensors, inputs[:1].to(engine.device))
+            return stack(run.tensors(), run.batch.inputs)
 
     with engine.session():
-        result, _, _ = engine._attempt(logits)
-    return result.shape[-1] if result is not None and result.dim() == 3 else None
+        for stack.memory_format in (torch.channels_last, torch.contiguous_format):
+            result, _, _ = engine._attempt(logits)
+            if result is not None:
+                return result
+    return None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from proxies.passes import Layers
-    from proxies.passes.loss import Channel
+    from proxies.passes.loss import Channel, Curvature
 
 
 @register(
@@ -52,14 +52,14 @@ def plain(record: Layers) -> Tensor:
     return record.total(lambda weight, gradient: weight * gradient)
 
 
-@register("grasp", reads="hessian", paper="Wang et al. 2020", needs_data=True, needs_labels=True)
-def grasp(record: Layers) -> Tensor:
+@register("grasp", reads="curvature", paper="Wang et al. 2020", needs_data=True, needs_labels=True)
+def grasp(record: Curvature) -> Tensor:
     """Sum of -w (H g), signed: how much pruning would reduce the flow of gradient.
 
-    H is the Hessian of L. Deviation: (1) both gradients come from one forward pass, where the
-    published code makes two of the same minibatch.
+    H is the Hessian of L. Deviation: (1) H g is never formed: w (H g) is the second derivative of L
+    along w and g.
     """
-    return record.total(lambda weight, product: -weight * product)
+    return -record.values
 
 
 @register(

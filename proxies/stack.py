@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,8 @@ class Stack(ABC):
     size: int
     parts: dict[str, nn.Module]
     """Every module inside, by its path, the stack's own included."""
+    memory_format: torch.memory_format = torch.contiguous_format
+    """How pictures and kernels lie in memory while the stack runs on a CPU."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -81,21 +83,26 @@ class Single(Stack):
     Args:
         module: any module that takes one tensor.
         output: picks the tensor to score from what the module returns, if that is none itself.
+        memory_format: ``torch.channels_last`` makes convolutions and pooling faster on a CPU; a
+            module that takes views of its features may not run with it.
     """
 
     size = 1
 
-    def __init__(self, module: nn.Module, output: Output | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        output: Output | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         self.module = module
+        self.memory_format = memory_format
         self.parts = dict(module.named_modules())
         self._output = output
         first: dict[int, str] = {}
         self._tensors: dict[str, Tensor] = {}
         self._shared: dict[str, str] = {}
-        for name, tensor in (
-            *module.named_parameters(remove_duplicate=False),
-            *module.named_buffers(remove_duplicate=False),
-        ):
+        for name, tensor in _named_tensors(self.parts):
             if id(tensor) in first:
                 self._shared[name] = first[id(tensor)]
             else:
@@ -157,3 +164,12 @@ class Single(Stack):
                 "function that picks the tensor to score from what the network returns."
             )
         return value.unsqueeze(0)
+
+
+def _named_tensors(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:
+    """Name every parameter, then every buffer, once for each module that holds it."""
+    for kind in ("_parameters", "_buffers"):
+        for path, part in parts.items():
+            for name, tensor in getattr(part, kind).items():
+                if tensor is not None:
+                    yield (f"{path}.{name}" if path else name), tensor

@@ -90,6 +90,8 @@ class Job:
         return Result(chunk, total, time.perf_counter() - began)
 
     def _score(self, arch: Architecture, proxies: tuple[Proxy, ...]) -> Scores:
+        import torch
+
         from proxies.engine import Scores, describe_failure
         from proxies.stack import Single
 
@@ -103,7 +105,8 @@ class Job:
             nothing = np.full((1, len(proxies)), np.nan)
             return Scores(nothing, np.zeros_like(nothing), reasons)
         building = time.perf_counter() - began
-        scores = self.engine.score(Single(network), self.batch, proxies)
+        stack = Single(network, memory_format=torch.channels_last)
+        scores = self.engine.score(stack, self.batch, proxies)
         return scores._replace(seconds=scores.seconds + building)
 
     def _build(self, arch: Architecture) -> nn.Module:

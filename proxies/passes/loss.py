@@ -1,13 +1,13 @@
 """The loss of a minibatch: one forward pass, and every gradient that proxies read of it.
 
 The networks run in training mode, BatchNorm on the statistics of the minibatch. One graph serves
-the loss, the input Jacobian and the Hessian: the forward pass runs once.
+the loss and the input Jacobian: the forward pass runs once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,8 @@ from torch.utils.hooks import RemovableHandle
 from proxies.passes.activations import PATTERN_PASSES, SignRecorder
 from proxies.passes.modes import out_of_place, training
 from proxies.passes.run import Layer, Layers, Run, register_pass
+from proxies.passes.second_order import NoRuleError, second_order
+from proxies.passes.tape import Operation, Tape
 from proxies.stack import Weight
 
 
@@ -28,7 +30,8 @@ class Forward:
     ``inputs`` [N, ...] and ``leaves``, one for each of ``weights``, are what gradients can be
     taken of; ``logits`` is [K, N, ...]; ``outputs`` has what each layer returned, call by call,
     and is empty unless the channels are wanted; ``signs`` has bool [N, ...] for each call of a
-    ReLU, and is empty unless activations are wanted.
+    ReLU, and is empty unless activations are wanted; ``operations`` has what torch did, and is
+    empty unless the curvature is wanted.
     """
 
     inputs: Tensor
@@ -37,6 +40,7 @@ class Forward:
     logits: Tensor
     outputs: list[list[Tensor]]
     signs: list[Tensor]
+    operations: list[Operation]
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,13 @@ class Loss:
 
 
 @dataclass(frozen=True)
+class Curvature:
+    """The sum of weights times (Hessian times gradient), float64 [K]."""
+
+    values: Tensor
+
+
+@dataclass(frozen=True)
 class Jacobian:
     """Gradient of the sum of the logits with respect to each example: ``rows`` [K, N, inputs]."""
 
@@ -80,28 +91,21 @@ def forward(run: Run) -> Forward:
     recording = _recording(weights, outputs if "channels" in run.wanted else None)
     signs = SignRecorder(len(inputs))
     watching = signs if PATTERN_PASSES & run.wanted else nullcontext()
-    with training(stack), out_of_place(stack), recording, watching:
+    tape = Tape()
+    taping = tape if "curvature" in run.wanted else nullcontext()
+    with training(stack), out_of_place(stack), recording, watching, taping:
         logits = stack(tensors, inputs)
-    return Forward(inputs, weights, leaves, logits, outputs, signs.calls)
+    return Forward(inputs, weights, leaves, logits, outputs, signs.calls, tape.operations)
 
 
 @register_pass("loss")
 def loss(run: Run) -> Loss:
     """Differentiate the mean cross entropy of each network, summed over the stack."""
     stack, pass_ = run.stack, run.record("forward")
-    targets = run.batch.targets
-    assert targets is not None
-    if pass_.logits.dim() != 3:
-        shape = list(pass_.logits.shape[1:])
-        raise ValueError(f"the loss needs one row of class logits per input, not {shape}")
-    value = functional.cross_entropy(
-        pass_.logits.flatten(0, 1), targets.repeat(stack.size), reduction="sum"
-    ) / len(targets)
     flat = [output for calls in pass_.outputs for output in calls]
     found = torch.autograd.grad(
-        value,
+        _cross_entropy(run, pass_.logits),
         [*pass_.leaves, *flat],
-        create_graph="hessian" in run.wanted,
         retain_graph=True,
         materialize_grads=True,
     )
@@ -140,21 +144,17 @@ def channels(run: Run) -> list[list[Channel]]:
     return found
 
 
-@register_pass("hessian")
-def hessian(run: Run) -> Layers:
-    """Give the weights and, as ``gradient``, the Hessian of the loss times its gradient."""
-    stack, pass_ = run.stack, run.record("forward")
-    first = run.record("loss").gradients
-    inner = sum((g.detach() * g).sum() for g in first)
-    assert isinstance(inner, Tensor)
-    products = torch.autograd.grad(inner, pass_.leaves, retain_graph=True, materialize_grads=True)
-    return Layers(
-        stack.size,
-        [
-            Layer(w.name, stack.rows(w, leaf.detach()), stack.rows(w, product), w.members)
-            for w, leaf, product in zip(pass_.weights, pass_.leaves, products, strict=True)
-        ],
-    )
+@register_pass("curvature")
+def curvature(run: Run) -> Curvature:
+    """Give the sum of w (H g) of each network, H the Hessian of its loss, by forward derivatives.
+
+    w (H g) is the second derivative of the loss along w and g. Where an operator of the network
+    has no rule for that, the gradient is differentiated once more instead.
+    """
+    if "curvature" in run.wanted:
+        with suppress(NoRuleError):
+            return _forwards(run)
+    return _backwards(run)
 
 
 @register_pass("jacobian")
@@ -177,6 +177,59 @@ def weights(run: Run) -> Layers:
     stack, tensors = run.stack, run.stack.tensors()
     rows = [(w, stack.rows(w, tensors[w.name])) for w in stack.weights()]
     return Layers(stack.size, [Layer(w.name, row, row, w.members) for w, row in rows])
+
+
+def _forwards(run: Run) -> Curvature:
+    pass_, gradients, targets = (
+        run.record("forward"),
+        run.record("loss").gradients,
+        run.batch.targets,
+    )
+    assert targets is not None
+    pairs = zip(pass_.leaves, gradients, strict=True)
+    with torch.no_grad():
+        jet = second_order(
+            pass_.operations, {leaf: (leaf, gradient) for leaf, gradient in pairs}, pass_.logits
+        )
+    logits = pass_.logits.detach().double()
+    z_s, z_t, z_st = (torch.zeros_like(logits) if part is None else part.double() for part in jet)
+    chances = logits.softmax(-1)
+    means = [(chances * part).sum(-1, keepdim=True) for part in (z_s, z_t)]
+    bent = (chances * (z_s - means[0]) * (z_t - means[1])).sum(-1)
+    moves = (chances - functional.one_hot(targets, logits.shape[-1])) * z_st
+    return Curvature((bent + moves.sum(-1)).mean(-1).cpu())
+
+
+def _backwards(run: Run) -> Curvature:
+    stack = run.stack
+    weights, tensors = stack.weights(), run.tensors()
+    leaves = [tensors[weight.name].requires_grad_() for weight in weights]
+    with training(stack), out_of_place(stack):
+        logits = stack(tensors, run.batch.inputs.clone())
+    first = torch.autograd.grad(
+        _cross_entropy(run, logits), leaves, create_graph=True, materialize_grads=True
+    )
+    inner = sum((g.detach() * g).sum() for g in first)
+    assert isinstance(inner, Tensor)
+    products = torch.autograd.grad(inner, leaves, materialize_grads=True)
+    layers = [
+        Layer(w.name, stack.rows(w, leaf.detach()), stack.rows(w, product), w.members)
+        for w, leaf, product in zip(weights, leaves, products, strict=True)
+    ]
+    return Curvature(Layers(stack.size, layers).total(torch.mul))
+
+
+def _cross_entropy(run: Run, logits: Tensor) -> Tensor:
+    """Mean cross entropy of each network, summed over the stack."""
+    targets = run.batch.targets
+    assert targets is not None
+    if logits.dim() != 3:
+        shape = list(logits.shape[1:])
+        raise ValueError(f"the loss needs one row of class logits per input, not {shape}")
+    total = functional.cross_entropy(
+        logits.flatten(0, 1), targets.repeat(run.stack.size), reduction="sum"
+    )
+    return total / len(targets)
 
 
 @contextmanager

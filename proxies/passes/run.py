@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Run:
 
     def __init__(self, stack: Stack, batch: Minibatch, wanted: Iterable[str] = ()) -> None:
         self.stack = stack
-        self.batch = batch
+        self.batch = dataclasses.replace(batch, inputs=self.laid_out(batch.inputs))
         self.wanted = frozenset(wanted)
         self._records: dict[str, Any] = {}
         self._failures: dict[str, Exception] = {}
@@ -87,13 +88,21 @@ class Run:
         """
         inputs = self.batch.inputs
         return {
-            name: tensor.to(
-                inputs.device,
-                (dtype or inputs.dtype) if tensor.is_floating_point() else tensor.dtype,
-                copy=True,
+            name: self.laid_out(
+                tensor.to(
+                    inputs.device,
+                    (dtype or inputs.dtype) if tensor.is_floating_point() else tensor.dtype,
+                    copy=True,
+                )
             )
             for name, tensor in self.stack.tensors().items()
         }
+
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        """Bring pictures or kernels, [n, channels, height, width], into the stack's format."""
+        if tensor.dim() != 4 or tensor.device.type != "cpu":
+            return tensor
+        return tensor.contiguous(memory_format=self.stack.memory_format)
 
     @contextlib.contextmanager
     def _chance(self) -> Iterator[None]:
