@@ -1,6 +1,7 @@
 """Score architectures of a space with zero-cost proxies, or a network of one's own.
 
 python run_score.py space=nasbench201 proxies=[synflow,params] archs=1000 seed=0
+python run_score.py "proxies=['reduced_training(epochs=3,resolution=16)']" batch.size=512
 python run_score.py model=mypackage.models:build proxies=[synflow] batch=random
 """
 
@@ -12,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
+from urllib.parse import quote
 
 from conf import app
 from conf.errors import UsageError
@@ -50,7 +52,7 @@ class Settings:
     archs: int | str
     seed: int
     model: str | None
-    accuracy: Literal["test", "val"]
+    accuracy: Literal["test", "val"] | None
 
     def __post_init__(self) -> None:
         from proxies import registry
@@ -97,9 +99,13 @@ def _score_space(settings: Settings, directory: Path) -> None:
     names = list(dict.fromkeys(map(registry.canonical, settings.proxies)))
     table = ranking.score(service, archs, names)
     rng = np.random.default_rng(settings.seed)
-    accuracy = np.array(
-        [getattr(benchmark.evaluate(arch, rng), settings.accuracy) for arch in archs]
-    )
+    evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
+    column = settings.accuracy
+    if column is None:
+        column = "val" if all(np.isnan(e.test) for e in evaluations) else "test"
+    accuracy = np.array([getattr(evaluation, column) for evaluation in evaluations])
+    if np.isnan(accuracy).all():
+        raise UsageError(f"accuracy={column}: the benchmark has no such values; leave it null.")
     write_text(directory / "scores.csv", _scores_csv(space, table, names, accuracy))
     if batch := shown(service):
         write_json(directory / "batch.json", batch.describe())
@@ -114,15 +120,17 @@ def _score_space(settings: Settings, directory: Path) -> None:
         if ensemble and ensemble.pairwise:
             verdicts = ensemble.pairwise(ranking.goodness(table, ensemble.members))
             statistics[name]["concordance"] = pairwise_concordance(verdicts, accuracy)
-        save_figure(rank_scatter(values, accuracy, name), directory / f"rank_{name}")
+        save_figure(
+            rank_scatter(values, accuracy, name), directory / f"rank_{quote(name, safe='(),=')}"
+        )
     write_json(directory / "correlation.json", statistics)
-    _print_statistics(statistics, f"{space.name} {space.dataset}: {settings.accuracy} accuracy")
+    _print_statistics(statistics, f"{space.name} {space.dataset}: {column} accuracy")
     for reason in sorted(set(table.reasons.values())):
         count = sum(r == reason for r in table.reasons.values())
         print(f"{count} scores are NaN: {reason}")
     if batch and batch.stand_in:
         print(f"{batch.stand_in}.")
-    print(f"{service.computed} scores computed, {service.hits} taken from the store -> {directory}")
+    print(f"{service.account()} -> {directory}")
 
 
 def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Architecture]:
@@ -161,13 +169,14 @@ def _scores_csv(
 
 
 def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    view = Table(title=title)
-    view.add_column("proxy", no_wrap=True)
+    view = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    view.add_column("proxy", overflow="fold")
     for heading in _HEADINGS.values():
-        view.add_column(heading, justify="right")
+        view.add_column(heading, justify="right", no_wrap=True)
     for name, row in statistics.items():
         cells = [f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in _HEADINGS]
         view.add_row(name, *cells)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from searchers.journal import Journal
 
 # Settings that say how scores are computed, not what they are.
-_EXECUTION = ("workers", "processes", "store", "device", "progress")
+_EXECUTION = ("workers", "processes", "store", "shipped", "device", "progress")
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "wall_seconds": time.perf_counter() - started,
             "proxy_seconds": service.proxy_seconds if service else 0.0,
             "cache_hits": service.hits if service else 0,
+            "shipped_hits": service.shipped_hits if service else 0,
             "batch": batch.describe() if batch else None,
             **steering,
         },
@@ -194,6 +195,8 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     )
     if batch and batch.stand_in:
         print(f"{batch.stand_in}.")
+    if service:
+        print(f"{service.account()} -> {directory}")
 
 
 def _versions() -> dict[str, str]:

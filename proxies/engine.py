@@ -87,9 +87,10 @@ class ProxyEngine:
                     record, failure, _ = self._attempt(partial(run.record, proxy.reads))
                     seconds[:, column] = run.seconds(proxy.reads) / stack.size
                     if failure is None:
+                        run.borrowed()
                         read = partial(_to_numpy, proxy.function, record)
                         values[:, column], failure, own = self._attempt(read)
-                        seconds[:, column] += own / stack.size
+                        seconds[:, column] += (own + run.borrowed()) / stack.size
                     if failure is not None:
                         reasons[column] = failure
         return _explained(values, seconds, reasons, [proxy.name for proxy in proxies])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,20 @@ Floats = NDArray[np.float64]
 
 
 class ProxyScorer:
-    """Goodness by one proxy: its score, turned so that larger is better; NaN is -inf."""
+    """Goodness by one proxy: its score, turned so that larger is better; NaN is -inf.
 
-    def __init__(self, service: ScoringService, name: str) -> None:
+    Args:
+        service: computes and remembers the scores.
+        name: of the proxy.
+        settings: those of the proxy; see :func:`proxies.registry.get`.
+
+    Raises :class:`UsageError` as that function does.
+    """
+
+    def __init__(self, service: ScoringService, name: str, **settings: Any) -> None:
         self.service = service
-        self.proxy = registry.get(name)
-        self._sign = _signs((name,))[0]
+        self.proxy = registry.get(name, **settings)
+        self._sign = _signs((self.proxy.name,))[0]
 
     @property
     def seconds_per_score(self) -> float:

@@ -2,10 +2,18 @@
 
 Listing needs no torch. A family of proxies is one module of functions under :func:`register`;
 what ranks a set of architectures by several of them stands under :func:`register_ensemble`.
+
+The keyword-only parameters of a proxy's function are its settings, and their defaults hold unless
+told otherwise: ``get("reduced_training", epochs=3)`` is ``get("reduced_training(epochs=3)")``, a
+proxy of its own, whose name goes wherever a name goes.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import dataclasses
+import functools
 import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from conf.errors import UsageError, unknown_name
+from conf.schema import check
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +56,7 @@ _FAMILIES: Final = (
 _PROXIES: dict[str, Proxy] = {}
 _ENSEMBLES: dict[str, Ensemble] = {}
 _NAMES: dict[str, str] = {}
+_VARIANTS: dict[str, Proxy] = {}
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,9 @@ class Proxy:
     """One zero-cost proxy.
 
     Attributes:
-        name: what it is called, everywhere.
-        function: maps what the pass recorded to the values, float64 [K], of a stack of K.
+        name: what it is called, everywhere; holds the settings that are not the default.
+        function: maps what the pass recorded to the values, float64 [K], of a stack of K. Its
+            keyword-only parameters are the proxy's settings.
         reads: the pass in :data:`proxies.passes.PASSES` that it reads.
         paper: who proposed it.
         summary: one line.
@@ -87,6 +98,12 @@ class Proxy:
     dtype: str | None
     epochs: int | None
     aliases: tuple[str, ...]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every setting, with the value that it has."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 @dataclass(frozen=True)
@@ -177,30 +194,28 @@ def register_ensemble(
 
 
 def canonical(name: str) -> str:
-    """Return the name of the proxy or ensemble that answers to ``name``.
+    """Return the one name of the proxy or ensemble that answers to ``name``.
 
-    Raises :class:`UsageError` listing the known names.
+    Raises :class:`UsageError` as :func:`get` does, but not for an ensemble.
     """
-    _load()
-    if name not in _NAMES:
-        raise unknown_name("proxy", name, [*_PROXIES, *_ENSEMBLES])
-    return _NAMES[name]
+    label, _ = _read(name)
+    return label if label in _ENSEMBLES else get(name).name
 
 
-def get(name: str) -> Proxy:
-    """Return the proxy called ``name``.
+def get(name: str, /, **settings: Any) -> Proxy:
+    """Return the proxy called ``name``, with ``settings`` in place of those in its name.
 
-    Raises :class:`UsageError` listing the known names, and for an ensemble, which has no value for
-    a single network.
+    Raises :class:`UsageError` listing the known names, for settings that the proxy does not take
+    or takes of another type, and for an ensemble, which has no value for a single network.
     """
-    name = canonical(name)
-    if name in _ENSEMBLES:
-        members = ", ".join(_ENSEMBLES[name].members)
+    label, written = _read(name)
+    if label in _ENSEMBLES:
+        members = ", ".join(_ENSEMBLES[label].members)
         raise UsageError(
-            f"proxy={name} ranks architectures within a set and has no value for a single "
-            f"network; score that by the members of {name}: {members}."
+            f"proxy={label} ranks architectures within a set and has no value for a single "
+            f"network; score that by the members of {label}: {members}."
         )
-    return _PROXIES[name]
+    return _with_settings(_PROXIES[label], {**written, **settings})
 
 
 def names() -> list[str]:
@@ -220,6 +235,49 @@ def describe() -> dict[str, str]:
     _load()
     known: dict[str, Proxy | Ensemble] = {**_PROXIES, **_ENSEMBLES}
     return {name: f"{known[name].summary} ({known[name].paper})" for name in sorted(known)}
+
+
+def _read(name: str) -> tuple[str, dict[str, Any]]:
+    """Split a name into that of what is registered, aliases replaced, and settings."""
+    label, parenthesis, _ = name.partition("(")
+    settings = _literals(name) if parenthesis else {}
+    _load()
+    if label not in _NAMES:
+        raise unknown_name("proxy", label, [*_PROXIES, *_ENSEMBLES])
+    label = _NAMES[label]
+    if settings and label in _ENSEMBLES:
+        raise UsageError(f"proxy={name} cannot be: {label} is an ensemble, without settings.")
+    return label, settings
+
+
+def _literals(name: str) -> dict[str, Any]:
+    """Read the settings of ``label(setting=value, ...)``, a call of literals in Python."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        match ast.parse(name, mode="eval").body:
+            case ast.Call(func=ast.Name(), args=[], keywords=found):
+                return {str(entry.arg): ast.literal_eval(entry.value) for entry in found}
+    raise UsageError(
+        f"proxy={name} cannot be read; write settings as in reduced_training(epochs=3,step=32)."
+    )
+
+
+def _with_settings(proxy: Proxy, settings: Mapping[str, Any]) -> Proxy:
+    """Return the variant of ``proxy``, always the same object for the same settings."""
+    usual = proxy.settings
+    if not usual and settings:
+        raise UsageError(f"proxy={proxy.name} has no settings, so not {', '.join(settings)}.")
+    record = next(iter(inspect.signature(proxy.function).parameters))
+    check(proxy.function, settings, "proxy", {record: None})
+    changed = {
+        name: settings[name] for name in usual if settings.get(name, usual[name]) != usual[name]
+    }
+    if not changed:
+        return proxy
+    name = f"{proxy.name}({','.join(f'{key}={value!r}' for key, value in changed.items())})"
+    if name not in _VARIANTS:
+        function = functools.partial(proxy.function, **changed)
+        _VARIANTS[name] = dataclasses.replace(proxy, name=name, function=function, aliases=())
+    return _VARIANTS[name]
 
 
 def _enter_names(function: Callable[..., Any], name: str, aliases: Sequence[str] = ()) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
-import os
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from proxies import registry, workers
 from proxies.batch import Minibatch, input_shape, pictures
 from proxies.failures import PASSING
 from proxies.registry import Level, Proxy
-from proxies.store import Row, Store
+from proxies.store import Row, Shipped, open_store
+from proxies.store.shipped import table_of
 from spaces.base import Architecture, SearchSpace
 
 if TYPE_CHECKING:
+    from proxies.ray_workers import RayCluster
     from proxies.workers import Chunk, Job, Result
 
-_WORKERS: Final = ("inline", "processes")
+_WORKERS: Final = ("inline", "processes", "ray")
 _INITS: Final = ("independent",)
 _PATIENCE_SECONDS: Final = 2.0
 
@@ -52,20 +55,27 @@ class ScoreTable:
 
 
 class _Column:
-    """What is known of one proxy: its rows by key, and its values by architecture."""
+    """What is known of one proxy: its rows by key, and its values by architecture.
 
-    def __init__(self, proxy: Proxy, context: int, rows: dict[str, Row]) -> None:
+    ``shipped`` names the keys whose rows came with the space.
+    """
+
+    def __init__(
+        self, proxy: Proxy, context: int, rows: dict[str, Row], shipped: dict[str, Row]
+    ) -> None:
         self.proxy = proxy
         self.context = context
         self.rows: dict[str, Row] = {}
         self.values: dict[Architecture, float] = {}
         self.seconds = 0.0
-        self.learn(rows)
+        self.shipped = shipped.keys() - rows.keys()
+        self.learn(shipped | rows)
 
     def learn(self, rows: dict[str, Row]) -> None:
-        """Take in rows that were not known."""
-        self.rows.update(rows)
-        self.seconds += sum(row.seconds for row in rows.values())
+        """Take in rows; what is known stays."""
+        fresh = {key: row for key, row in rows.items() if key not in self.rows}
+        self.rows.update(fresh)
+        self.seconds += sum(row.seconds for row in fresh.values())
 
 
 class ScoringService:
@@ -79,10 +89,14 @@ class ScoringService:
         space: whose architectures to score.
         batch: the minibatch, or a function of the space that makes it when a proxy first needs
             one; by default 64 of the shipped CIFAR-10 pictures.
-        workers: ``inline`` or ``processes``.
-        processes: how many, with ``workers="processes"``; by default one a core.
-        store: path of the file of scores; None is :func:`proxies.store.default_path`, ``memory``
-            keeps scores only as long as the service.
+        workers: ``inline``, ``processes`` of this machine, or actors of a ``ray`` cluster.
+        processes: how many workers; by default one a core of the machine, or as many as the nodes
+            of the cluster hold.
+        address: of the Ray cluster: ``auto``, ``local``, ``host:port`` or ``ray://host:port``.
+        gpus_per_worker: the share of a GPU that each worker on a Ray cluster takes.
+        store: where scores are kept: path of a file, ``postgresql://`` URL; None is
+            :func:`proxies.store.default_path`, ``memory`` keeps them as long as the service.
+        shipped: whether to read the scores that come with the space, too.
         seed: of the initial weights.
         init: ``independent``: each architecture draws weights of its own, from the seed and its
             canonical form.
@@ -93,6 +107,7 @@ class ScoringService:
 
     Attributes:
         hits: scores asked for that were known.
+        shipped_hits: how many of these came with the space.
         computed: scores that were computed.
         proxy_seconds: time spent computing, summed over workers.
 
@@ -105,9 +120,12 @@ class ScoringService:
         space: SearchSpace,
         *,
         batch: Minibatch | Callable[[SearchSpace], Minibatch] | None = None,
-        workers: Literal["inline", "processes"] = "inline",
+        workers: Literal["inline", "processes", "ray"] = "inline",
         processes: int | None = None,
+        address: str = "auto",
+        gpus_per_worker: float = 0.25,
         store: str | Path | None = None,
+        shipped: bool = True,
         seed: int = 0,
         init: Literal["independent"] = "independent",
         running_stats: bool = False,
@@ -126,14 +144,20 @@ class ScoringService:
         if processes is not None and processes < 1:
             raise UsageError(f"service.processes={processes} is not possible; give 1 or more.")
         self.space = space
-        self.workers, self.processes = workers, processes or os.cpu_count() or 1
+        self.workers, self.processes = workers, processes
+        self._cluster: RayCluster | None = None
+        if workers == "ray":
+            from proxies.ray_workers import RayCluster
+
+            self._cluster = RayCluster(address, gpus_per_worker, device)
         self.seed, self.init, self.running_stats = seed, init, running_stats
         self.device, self.dtype, self.progress = device, dtype, progress
-        self.store = Store(store)
-        self.hits = 0
+        self.store = open_store(store)
+        self.hits = self.shipped_hits = 0
         self.computed = 0
         self.proxy_seconds = 0.0
         self._batch = batch
+        self._wants_shipped = shipped
         self._columns: dict[str, _Column] = {}
         self._keys: dict[Level, dict[Architecture, str]] = {"function": {}, "architecture": {}}
 
@@ -167,13 +191,20 @@ class ScoringService:
         except KeyError:
             self._learn(archs, [column])
             return np.array([known[arch] for arch in archs], np.float64)
-        self.hits += len(archs)
+        self._count_hits(archs, column, len(archs))
         return values
 
     def mean_seconds(self, proxy: str) -> float:
         """Mean time that computing one score took, over all that are known; 0 if none is."""
         column = self._column(proxy)
         return column.seconds / len(column.rows) if column.rows else 0.0
+
+    def account(self) -> str:
+        """Say in a few words where the scores that were asked for came from."""
+        words = f"{self.computed} scores computed, {self.hits - self.shipped_hits} from the store"
+        if self.shipped_hits:
+            words += f", {self.shipped_hits} shipped with {self.space.name}"
+        return words
 
     @functools.cached_property
     def batch(self) -> Minibatch:
@@ -204,6 +235,8 @@ class ScoringService:
             "level": proxy.level,
             "dtype": proxy.dtype or self.dtype,
         }
+        if proxy.settings:
+            key["settings"] = proxy.settings
         if proxy.needs_weights:
             key |= {"init": self.init, "seed": self.seed}
         if proxy.needs_data:
@@ -213,6 +246,8 @@ class ScoringService:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
+        if opened := vars(self).get("_shipped"):
+            opened.close()
 
     # -- knowing ------------------------------------------------------------------------------
 
@@ -222,15 +257,23 @@ class ScoringService:
             return tuple(self._batch.inputs.shape[1:])
         return input_shape(self.space)
 
+    @functools.cached_property
+    def _shipped(self) -> Shipped | None:
+        """The scores that come with the space."""
+        path = table_of(self.space) if self._wants_shipped else None
+        return Shipped(path) if path else None
+
     def _column(self, name: str) -> _Column:
-        """Return what is known of a proxy, at first all that the store holds."""
+        """Return what is known of a proxy, at first all that is kept anywhere."""
         column = self._columns.get(name)
         if column is None:
             proxy = registry.get(name)
             column = self._columns.get(proxy.name)
             if column is None:
-                context = self.store.context(self.key(proxy))
-                column = _Column(proxy, context, self.store.get_many(context))
+                key = self.key(proxy)
+                context = self.store.context(key)
+                shipped = self._shipped.rows(key) if self._shipped else {}
+                column = _Column(proxy, context, self.store.get_many(context), shipped)
             self._columns[name] = self._columns[proxy.name] = column
         return column
 
@@ -243,12 +286,18 @@ class ScoringService:
             level = column.proxy.level
             for key, arch in missing.items():
                 work.setdefault((level, key), (arch, []))[1].append(column.proxy)
-            self.hits += len(archs) - len(missing)
+            self._count_hits(archs, column, len(archs) - len(missing))
         if work:
             self._compute(work)
         for column in fresh:
             keys, rows = self._keys[column.proxy.level], column.rows
             column.values.update({arch: rows[keys[arch]].value for arch in archs})
+
+    def _count_hits(self, archs: Sequence[Architecture], column: _Column, hits: int) -> None:
+        self.hits += hits
+        if column.shipped:
+            keys = self._keys[column.proxy.level]
+            self.shipped_hits += sum(keys[arch] in column.shipped for arch in archs)
 
     def _missing(self, archs: Sequence[Architecture], column: _Column) -> dict[str, Architecture]:
         """Key and form to build of what neither memory nor the store holds."""
@@ -290,13 +339,15 @@ class ScoringService:
             for proxies, archs in alike.items()
             for start in range(0, len(archs), workers.CHUNK)
         ]
+        # Processes that share a store begin at different places, and so divide the work.
+        random.SystemRandom().shuffle(chunks)
         needs_data = any(proxy.needs_data for proxies in alike for proxy in proxies)
         batch = self.batch if needs_data else Minibatch.empty(self._input_shape)
         job = workers.Job(self.space, batch, self.seed, self.running_stats, self.device, self.dtype)
         names = ", ".join(sorted({proxy.name for proxies in alike for proxy in proxies}))
         title = f"scoring {self.space.name} | {names}"
         with _progress(title, len(work), self.progress) as advance:
-            for result in self._results(job, chunks):
+            for result in self._results(job, chunks, advance):
                 self._keep(result)
                 advance(len(result.chunk.archs))
 
@@ -314,11 +365,33 @@ class ScoringService:
             }
         )
 
-    def _results(self, job: Job, chunks: list[Chunk]) -> Iterator[Result]:
-        """Few chunks are done before a pool of processes would have started."""
-        if self.workers == "inline" or self.processes == 1 or len(chunks) <= 2:
-            return workers.inline(job, chunks)
-        return workers.processes(job, chunks, min(self.processes, len(chunks)))
+    def _results(
+        self, job: Job, chunks: list[Chunk], advance: Callable[[int], None]
+    ) -> Iterator[Result]:
+        """Few chunks are done before other processes would have started."""
+        unknown, few = self._unknown(chunks, advance), len(chunks) <= 2
+        # A GPU that is asked for may be in the cluster alone.
+        if self._cluster and (self.device == "cuda" or not few):
+            count = self.processes or self._cluster.room()
+            return self._cluster.score(job, unknown, min(count, len(chunks)))
+        count = min(self.processes or workers.cores(), len(chunks))
+        if self.workers != "processes" or count == 1 or few:
+            return workers.inline(job, unknown)
+        return workers.processes(job, unknown, count)
+
+    def _unknown(self, chunks: list[Chunk], advance: Callable[[int], None]) -> Iterator[Chunk]:
+        """Look again just before a chunk is computed: others may have stored its scores by now."""
+        for chunk in chunks:
+            columns = [self._columns[proxy.name] for proxy in chunk.proxies]
+            keys = {self.space.format(arch): arch for arch in chunk.archs}
+            for column in columns:
+                column.learn(self.store.get_many(column.context, keys))
+            archs = [a for key, a in keys.items() if any(key not in c.rows for c in columns)]
+            found = len(chunk.archs) - len(archs)
+            self.hits += found * len(columns)
+            advance(found)
+            if archs:
+                yield dataclasses.replace(chunk, archs=tuple(archs))
 
     def _keep(self, result: Result) -> None:
         scores = result.scores

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from conf.errors import UsageError
+from spaces.arithmetic import TRAINING, Arithmetic
 
 Output = Callable[[Any], Tensor]
 
@@ -74,7 +75,7 @@ class Stack(ABC):
 
     @abstractmethod
     def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        """Run the stack on ``tensors`` in place of its own: inputs [N, ...] to [K, N, ...]."""
+        """Run the stack on ``tensors`` in place of its own: inputs [K x N, ...] to [K, N, ...]."""
 
 
 class Single(Stack):
@@ -164,6 +165,54 @@ class Single(Stack):
                 "function that picks the tensor to score from what the network returns."
             )
         return value.unsqueeze(0)
+
+
+class Stacked(Stack):
+    """Networks that a space built to run as one, by its ``stacked_network``.
+
+    It is for passes that ask for no single layer: to ask for one raises ``ValueError``.
+    """
+
+    memory_format = torch.channels_last
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.parts = dict(module.named_modules())
+        size = module.networks
+        assert isinstance(size, int)
+        self.size = size
+        self._tensors = dict(_named_tensors(self.parts))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by name."""
+        return {name: tensor.detach() for name, tensor in self._tensors.items()}
+
+    def weights(self) -> list[Weight]:
+        """Raise ``ValueError``."""
+        raise ValueError("networks that run as one have no single layers")
+
+    def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
+        """Raise ``ValueError``."""
+        raise ValueError("networks that run as one have no single layers")
+
+    def channels(self, weight: Weight, output: Tensor) -> Tensor:
+        """Raise ``ValueError``."""
+        raise ValueError("networks that run as one have no single layers")
+
+    def per_channel(self, weight: Weight) -> int:
+        """Raise ``ValueError``."""
+        raise ValueError("networks that run as one have no single layers")
+
+    def __call__(
+        self,
+        tensors: Mapping[str, Tensor],
+        inputs: Tensor,
+        arithmetic: Arithmetic = TRAINING,
+    ) -> Tensor:
+        """Run the networks, with other operations where ``arithmetic`` has some."""
+        given = (inputs, arithmetic)
+        logits = functional_call(self.module, dict(tensors), given, tie_weights=False)
+        return torch.unflatten(logits, 0, (self.size, -1))
 
 
 def _named_tensors(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:

@@ -13,7 +13,7 @@ from proxies.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from proxies.passes import Layers
+    from proxies.passes.flow import Flow
 
 
 @register(
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     dtype="float64",
     aliases=("synaptic_flow",),
 )
-def synflow(record: Layers) -> Tensor:
+def synflow(record: Flow) -> Tensor:
     """Sum of |w dR/dw| over all weights, R the output of the sign-free network on ones.
 
     :func:`proxies.passes.flow.synflow` defines R and numbers the deviations. Values reach 1e61.
     """
-    return record.total(lambda weight, gradient: (weight * gradient).abs())
+    return record.values
 
 
 @register("synflow_bn", reads="synflow_bn", paper="Abdelfattah et al. 2021", dtype="float64")
-def synflow_bn(record: Layers) -> Tensor:
+def synflow_bn(record: Flow) -> Tensor:
     """Sum of |w dR/dw| over all weights, with BatchNorm kept in the sign-free network."""
-    return record.total(lambda weight, gradient: (weight * gradient).abs())
+    return record.values

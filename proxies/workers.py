@@ -1,4 +1,4 @@
-"""Where misses are computed: in this process, or in several of this machine.
+"""Where misses are computed: in this process, or in several of this machine or of a cluster.
 
 A score does not depend on which: every worker uses one thread, and every network draws its
 weights from its own seed.
@@ -6,15 +6,18 @@ weights from its own seed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import multiprocessing
+import os
 import pickle
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
 CHUNK: Final = 16
 """Architectures that a worker takes at a time: about half a second of work."""
 
-_DEATHS: Final = 3
+DEATHS: Final = 3
+"""How often a chunk may be lost with its worker before its architectures are tried alone."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,41 @@ class Job:
         return ProxyEngine(self.device, threads=1, dtype=self.dtype)
 
     def run(self, chunk: Chunk) -> Result:
-        """Score a chunk."""
-        from proxies.engine import Scores
-
+        """Score a chunk: what can be by passes over all of it at once, the rest one by one."""
         began = time.perf_counter()
-        shape = (len(chunk.archs), len(chunk.proxies))
-        total = Scores(np.full(shape, np.nan), np.zeros(shape), {})
         with self.engine.session():
+            scores = self._score_together(chunk)
             for row, arch in enumerate(chunk.archs):
-                scores = self._score(arch, chunk.proxies)
-                total.values[row], total.seconds[row] = scores.values[0], scores.seconds[0]
-                total.reasons.update({(row, n): why for (_, n), why in scores.reasons.items()})
-        return Result(chunk, total, time.perf_counter() - began)
+                missing = np.flatnonzero(np.isnan(scores.values[row]))
+                if len(missing):
+                    found = self._score(arch, tuple(chunk.proxies[column] for column in missing))
+                    scores.values[row, missing] = found.values[0]
+                    scores.seconds[row, missing] = found.seconds[0]
+                    scores.reasons.update({(row, n): why for (_, n), why in found.reasons.items()})
+        return Result(chunk, scores, time.perf_counter() - began)
+
+    def _score_together(self, chunk: Chunk) -> Scores:
+        """Score by the passes that are faster over many networks; NaN is what is left to do."""
+        from proxies.engine import Scores
+        from proxies.passes.run import STACKING
+        from proxies.stack import Stacked
+
+        shape = (len(chunk.archs), len(chunk.proxies))
+        scores = Scores(np.full(shape, np.nan), np.zeros(shape), {})
+        columns = [c for c, proxy in enumerate(chunk.proxies) if proxy.reads in STACKING]
+        if not columns:
+            return scores
+        began = time.perf_counter()
+        with contextlib.suppress(Exception):  # one by one, each failure gets its reason
+            seeds = [self._seed_of(arch) for arch in chunk.archs]
+            module = self.space.stacked_network(chunk.archs, seeds)
+            if module is not None:
+                building = (time.perf_counter() - began) / len(chunk.archs)
+                proxies = [chunk.proxies[column] for column in columns]
+                found = self.engine.score(Stacked(module), self.batch, proxies)
+                scores.values[:, columns] = found.values
+                scores.seconds[:, columns] = found.seconds + building
+        return scores
 
     def _score(self, arch: Architecture, proxies: tuple[Proxy, ...]) -> Scores:
         import torch
@@ -113,17 +140,19 @@ class Job:
         """Build the network, its weights drawn from the seed, the network's key and ``arch``."""
         import torch
 
-        key = json.dumps(self.space.network_key(), sort_keys=True)
-        text = f"{self.seed}|{key}|{self.space.format(arch)}"
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
         precision = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)
+                torch.default_generator.manual_seed(self._seed_of(arch))
                 return self.space.network(arch, running_stats=self.running_stats)
         finally:
             torch.set_default_dtype(precision)
+
+    def _seed_of(self, arch: Architecture) -> int:
+        key = json.dumps(self.space.network_key(), sort_keys=True)
+        text = f"{self.seed}|{key}|{self.space.format(arch)}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def inline(job: Job, chunks: Iterable[Chunk]) -> Iterator[Result]:
@@ -134,37 +163,80 @@ def inline(job: Job, chunks: Iterable[Chunk]) -> Iterator[Result]:
 def processes(job: Job, chunks: Iterable[Chunk], count: int) -> Iterator[Result]:
     """Score in ``count`` spawned processes; results come as they are done.
 
-    A worker that dies takes the chunks then under way with it; they are done again by fresh
-    workers. A chunk lost three times is scored one architecture at a time, and those that kill
-    their worker even so are NaN with that reason.
+    A worker that dies takes the chunks then under way with it; they are done again, by fresh
+    workers, as :func:`redo_lost` says.
     """
-    waiting, suspects = deque(chunks), deque[Chunk]()
+    return redo_lost(chunks, lambda waiting, alone: _run(job, waiting, 1 if alone else count))
+
+
+class Queue:
+    """Chunks to do: those put back first, then those of an iterator, drawn as late as possible."""
+
+    def __init__(self, chunks: Iterable[Chunk]) -> None:
+        self._back: deque[Chunk] = deque()
+        self._chunks = iter(chunks)
+
+    def __bool__(self) -> bool:
+        if not self._back:
+            self._back.extend(itertools.islice(self._chunks, 1))
+        return bool(self._back)
+
+    def take(self) -> Chunk:
+        """Return the next chunk; call it where there is one."""
+        return self._back.popleft()
+
+    def put_back(self, chunk: Chunk) -> None:
+        """Queue a chunk that has to be done again."""
+        self._back.append(chunk)
+
+
+Crew = Callable[[Queue, bool], Iterator[tuple[Chunk, Result | None]]]
+"""Works through a queue, if told so one chunk at a time; a chunk comes back with its result, or
+with None if it was lost with its worker. May stop early, and is then called again."""
+
+
+def redo_lost(chunks: Iterable[Chunk], crew: Crew) -> Iterator[Result]:
+    """Score all ``chunks`` by workers that may die; results come as they are done.
+
+    A chunk lost three times is scored one architecture at a time, alone, and the architectures
+    that are lost even so are NaN, with that reason.
+    """
+    waiting, suspects = Queue(chunks), Queue(())
     while waiting:
-        for chunk, result in _run(job, waiting, count):
+        for chunk, result in crew(waiting, False):
             if result is not None:
                 yield result
-            elif chunk.deaths + 1 < _DEATHS:
-                waiting.append(dataclasses.replace(chunk, deaths=chunk.deaths + 1))
+            elif chunk.deaths + 1 < DEATHS:
+                waiting.put_back(dataclasses.replace(chunk, deaths=chunk.deaths + 1))
             else:
-                suspects.extend(dataclasses.replace(chunk, archs=(a,)) for a in chunk.archs)
+                for arch in chunk.archs:
+                    suspects.put_back(dataclasses.replace(chunk, archs=(arch,)))
     while suspects:
-        for chunk, result in _run(job, suspects, 1):
+        for chunk, result in crew(suspects, True):
             yield result or _dead(chunk)
 
 
-def _run(job: Job, waiting: deque[Chunk], count: int) -> Iterator[tuple[Chunk, Result | None]]:
-    """Work through ``waiting`` until it is empty or a worker dies; lost chunks come with None."""
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _run(job: Job, waiting: Queue, count: int) -> Iterator[tuple[Chunk, Result | None]]:
+    """Work through ``waiting`` until it is empty or a worker dies."""
     pool = _start(job, count)
     running: dict[Future[Result], Chunk] = {}
     alive = True
     try:
-        while running or (waiting and alive):
-            while waiting and alive and len(running) < (1 if count == 1 else 2 * count):
+        while running or (alive and waiting):
+            while alive and len(running) < (1 if count == 1 else 2 * count) and waiting:
+                chunk = waiting.take()
                 try:
-                    running[pool.submit(_work, waiting[0])] = waiting[0]
-                    waiting.popleft()
+                    running[pool.submit(_work, chunk)] = chunk
                 except BrokenProcessPool:
                     alive = False
+                    waiting.put_back(chunk)
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 chunk = running.pop(future)
                 try:

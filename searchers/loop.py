@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,12 @@ def _run_trial(
         archs = searcher.ask()
         rng = chance.shared(searcher.told)
         evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
+        if budget.train_seconds is not None and any(
+            math.isnan(e.train_seconds) for e in evaluations
+        ):
+            raise UsageError(
+                "budget.train_seconds needs a benchmark with training times; leave it null."
+            )
         searcher.tell(archs, evaluations)
         for arch, evaluation in zip(archs, evaluations, strict=True):
             entry = Entry(trial, space.format(arch), evaluation, guidance.asked)

@@ -67,7 +67,7 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """How many products of choices there are, valid or not."""
+        """How many architectures :meth:`enumerate` yields."""
         return math.prod(len(d.choices) for d in self.decisions)
 
     def is_valid(self, arch: Architecture) -> bool:
@@ -168,6 +168,19 @@ class SearchSpace:
         running statistics and normalise by the batch in evaluation mode too.
         """
         raise UsageError(f"{self.name} has no networks, so no proxy can score it.")
+
+    def stacked_network(
+        self, archs: Sequence[Architecture], seeds: Sequence[int]
+    ) -> nn.Module | None:
+        """Build K networks that run as one, or return None where the space cannot.
+
+        For passes so light that a module of each operation costs more than the operation. The
+        module maps float [K x n, channels, height, width], network by network, and an
+        :class:`~spaces.arithmetic.Arithmetic` to logits [K x n, classes], and has ``networks`` = K.
+        Network k computes what :meth:`network` does in training mode with its weights drawn after
+        ``torch.manual_seed(seeds[k])``. No layer but the last has a bias.
+        """
+        return None
 
     def network_key(self) -> dict[str, Any]:
         """Everything besides the architecture that decides what :meth:`network` builds."""

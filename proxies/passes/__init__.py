@@ -15,6 +15,7 @@ from proxies.passes import (
     kernels,
     loss,
     parts,
+    training,
 )
 from proxies.passes.run import PASSES, Layer, Layers, Run, register_pass
 
@@ -33,4 +34,5 @@ __all__ = [
     "loss",
     "parts",
     "register_pass",
+    "training",
 ]

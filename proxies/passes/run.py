@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,19 +15,26 @@ from torch import Tensor
 from proxies.batch import Minibatch
 from proxies.stack import Stack
 
+T = TypeVar("T")
+
 Pass = Callable[["Run"], Any]
 
 PASSES: Final[dict[str, Pass]] = {}
 """Every pass by name."""
 
+STACKING: Final[set[str]] = set()
+"""The passes that are faster over many small networks at once, on a CPU too."""
 
-def register_pass(name: str) -> Callable[[Pass], Pass]:
-    """Register the decorated function as the pass called ``name``."""
+
+def register_pass(name: str, *, stacking: bool = False) -> Callable[[Pass], Pass]:
+    """Register the decorated function as the pass called ``name``, one of ``STACKING`` or not."""
 
     def enter(function: Pass) -> Pass:
         if name in PASSES:
             raise ValueError(f"there is already a pass called '{name}'")
         PASSES[name] = function
+        if stacking:
+            STACKING.add(name)
         return function
 
     return enter
@@ -51,6 +58,7 @@ class Run:
         self._failures: dict[str, Exception] = {}
         self._seconds: dict[str, float] = {}
         self._borrowed = 0.0
+        self._extras: dict[Hashable, tuple[Any, float]] = {}
 
     def record(self, name: str) -> Any:
         """Return what the pass called ``name`` recorded, running it unless it has run.
@@ -73,6 +81,26 @@ class Run:
         if name in self._failures:
             raise self._failures[name]
         return self._records[name]
+
+    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute something for a proxy that its pass leaves open, and the first time only.
+
+        Later calls count its time as borrowed, for :meth:`borrowed`.
+        """
+        if key in self._extras:
+            value, seconds = self._extras[key]
+            self._borrowed += seconds
+        else:
+            began = time.perf_counter()
+            value = compute()
+            self._extras[key] = value, time.perf_counter() - began
+        found: T = value
+        return found
+
+    def borrowed(self) -> float:
+        """Return the seconds of all that was used again since the last call."""
+        seconds, self._borrowed = self._borrowed, 0.0
+        return seconds
 
     @property
     def single(self) -> Stack:

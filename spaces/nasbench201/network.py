@@ -1,7 +1,8 @@
-"""The network that NAS-Bench-201 trains: 15 copies of one cell in three stages."""
+"""The network that NAS-Bench-201 trains: copies of one cell in three stages, 15 as benchmarked."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from torch import Tensor, nn
@@ -18,34 +19,45 @@ from spaces.nasbench201.cell import (
 )
 
 CHANNELS: Final = (16, 32, 64)
-"""Channels of each stage."""
+"""Channels of each stage, as benchmarked."""
 
 CELLS_PER_STAGE: Final = 5
+"""As benchmarked."""
 
 
 class Network(nn.Module):
-    """Stem, three stages of five cells with a reduction before the second and third, and head.
+    """Stem, three stages of cells with a reduction before the second and third, and head.
 
     Maps float images [n, 3, size, size] to logits [n, classes]. Every operation of ``arch`` has
     its modules and runs, also where nothing comes of it, as in the benchmark; a canonical
     architecture has no such operations. Weights are drawn as torch draws them by default.
 
+    ``widths`` are the channels of the stages, ``cells`` how many cells each has.
+
     Numbered deviations: (1) no ReLU works in place.
     """
 
-    def __init__(self, arch: Architecture, classes: int, *, running_stats: bool = True) -> None:
+    def __init__(
+        self,
+        arch: Architecture,
+        classes: int,
+        *,
+        widths: Sequence[int] = CHANNELS,
+        cells: int = CELLS_PER_STAGE,
+        running_stats: bool = True,
+    ) -> None:
         super().__init__()
+        incoming = widths[0]
         self.stem = nn.Sequential(
-            nn.Conv2d(3, CHANNELS[0], 3, padding=1, bias=False),
-            _batch_norm(CHANNELS[0], running_stats),
+            nn.Conv2d(3, incoming, 3, padding=1, bias=False),
+            _batch_norm(incoming, running_stats),
         )
         self.stages = nn.ModuleList()
-        incoming = CHANNELS[0]
-        for channels in CHANNELS:
+        for channels in widths:
             stage = nn.Sequential()
             if channels != incoming:
                 stage.append(Reduction(incoming, channels, running_stats))
-            stage.extend(Cell(arch, channels, running_stats) for _ in range(CELLS_PER_STAGE))
+            stage.extend(Cell(arch, channels, running_stats) for _ in range(cells))
             self.stages.append(stage)
             incoming = channels
         self.head = nn.Sequential(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,9 @@ _DATASETS: Final = {
     "cifar100": _Dataset(100, 32),
     "ImageNet16-120": _Dataset(120, 16),
 }
+
+_CHANNELS: Final = 16
+_CELLS: Final = 5
 
 _FORM: Final = "+".join(
     "|" + "".join(f"op~{source}|" for source in range(target)) for target in range(1, NODES)
@@ -65,20 +69,30 @@ class NASBench201(SearchSpace):
     Args:
         dataset: cifar10, cifar100 or ImageNet16-120 (120 classes, 16x16 pixels); decides the
             classes and the image size of networks, and the columns of the table.
+        channels: of the first stage of networks; each later stage has twice as many.
+        cells: of each stage of networks.
 
-    Raises :class:`UsageError` for another dataset.
+    The benchmark trained networks of 16 channels and 5 cells, and its table is of those whatever
+    the networks here; thinner ones serve proxies. Raises :class:`UsageError` for another dataset,
+    and for settings that are not possible.
     """
 
     name = "nasbench201"
     graph_operations: ClassVar[tuple[str, ...]] = ("input", *OPERATIONS, "output")
 
-    def __init__(self, dataset: str = "cifar10") -> None:
+    def __init__(
+        self, dataset: str = "cifar10", channels: int = _CHANNELS, cells: int = _CELLS
+    ) -> None:
         if dataset not in _DATASETS:
             raise unknown_name("space.dataset", dataset, _DATASETS)
+        for name, value in (("channels", channels), ("cells", cells)):
+            if value < 1:
+                raise UsageError(f"space.{name}={value} is not possible; give 1 or more.")
         self.decisions = tuple(Decision(edge, OPERATIONS) for edge in EDGE_NAMES)
         self.dataset = dataset
         self.classes = _DATASETS[dataset].classes
         self.image_size = _DATASETS[dataset].image_size
+        self.channels, self.cells = channels, cells
 
     def format(self, arch: Architecture) -> str:
         """Write the benchmark's arch string."""
@@ -116,10 +130,37 @@ class NASBench201(SearchSpace):
     def network(
         self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
     ) -> nn.Module:
-        """Build the network that the benchmark trains; see :mod:`spaces.nasbench201.network`."""
+        """Build the network, by default as benchmarked; see :mod:`spaces.nasbench201.network`."""
         from spaces.nasbench201.network import Network
 
-        return Network(arch, classes or self.classes, running_stats=running_stats)
+        return Network(
+            arch,
+            classes or self.classes,
+            widths=(self.channels, 2 * self.channels, 4 * self.channels),
+            cells=self.cells,
+            running_stats=running_stats,
+        )
+
+    def stacked_network(self, archs: Sequence[Architecture], seeds: Sequence[int]) -> nn.Module:
+        """Build networks that run as one; see :mod:`spaces.nasbench201.stacked`."""
+        from spaces.nasbench201.stacked import StackedNetwork
+
+        return StackedNetwork(
+            archs,
+            seeds,
+            self.classes,
+            widths=(self.channels, 2 * self.channels, 4 * self.channels),
+            cells=self.cells,
+        )
+
+    def network_key(self) -> dict[str, Any]:
+        """Add channels and cells to the key, where they are not the benchmark's."""
+        key = super().network_key()
+        if self.channels != _CHANNELS:
+            key["channels"] = self.channels
+        if self.cells != _CELLS:
+            key["cells"] = self.cells
+        return key
 
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
         """Load the results of 200 (default) or 12 epochs on this dataset.

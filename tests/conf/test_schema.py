@@ -9,6 +9,7 @@ import yaml
 from conf.app import GROUPS, listing
 from conf.errors import UsageError
 from conf.schema import build, check, locate
+from proxies import ProxyScorer, registry
 
 CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = [f for g in GROUPS if g != "experiment" for f in sorted((CONF / g).glob("*.yaml"))]
@@ -94,7 +95,13 @@ def test_every_option_fits_its_class_and_hides_no_setting(file):
     target = locate(settings.pop("_target_"), file.parent.name)
     injected = dict.fromkeys(INJECTED.get(file.parent.name, []))
     check(target, settings, file.parent.name, injected)
-    assert set(settings) == set(inspect.signature(target).parameters) - set(injected)
+    parameters = dict(inspect.signature(target).parameters)
+    legal = {n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD} - set(injected)
+    if target is ProxyScorer:
+        own = registry.get(settings["name"]).settings
+        assert {name: settings[name] for name in own} == own
+        legal |= set(own)
+    assert set(settings) == legal
 
 
 def test_listing_names_every_option_with_a_description():

@@ -66,6 +66,25 @@ def test_scores_of_named_architectures(run, tmp_path):
     assert not math.isnan(float(rows[1]["synflow"]))
 
 
+def test_scores_by_a_proxy_with_settings(run, tmp_path):
+    name = "tse(epochs=2,resolution=8)"
+    run(
+        "run_score.py",
+        f"proxies=['{name}',tse]",
+        "space.channels=1",
+        "space.cells=1",
+        "batch.size=40",
+        "archs=4",
+        "service=inline",
+        "hydra.run.dir=out",
+    )
+    rows = table(tmp_path / "out" / "scores.csv")
+    assert list(rows[0]) == ["architecture", name, "tse", "accuracy"]
+    assert all(float(row[name]) < float(row["tse"]) for row in rows)
+    assert set(json.loads((tmp_path / "out" / "correlation.json").read_text())) == {name, "tse"}
+    assert (tmp_path / "out" / f"rank_{name}.png").exists()
+
+
 def test_a_network_of_ones_own(run, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
@@ -82,6 +101,8 @@ def test_a_network_of_ones_own(run, tmp_path):
 MISTAKES = {
     "proxies=[crystal_ball]": "proxy=crystal_ball is unknown; choose one of: ",
     "proxies=[]": "proxies=[] names no proxy",
+    "proxies=['tse(epoch=3)']": "proxy.epoch is no setting of proxy; its settings are: epochs",
+    "space.channels=0": "space.channels=0 is not possible",
     "proxies=synflow": "proxies=synflow must be a list",
     "archs=0": "archs=0 must lie between 1 and the 15625",
     "archs=20000": "archs=20000 must lie between 1 and the 15625",

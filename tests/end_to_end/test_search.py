@@ -137,8 +137,10 @@ def test_seed_of_the_benchmark_and_epochs_are_named_in_the_result(run, tmp_path)
 MISTAKES = {
     "searcher.popsize=3": "searcher.popsize is no setting of searcher",
     "searcher=annealing": "searcher=annealing is unknown; choose one of: evolution",
-    "space=nasbench999": "space=nasbench999 is unknown; choose one of: nasbench201",
+    "space=nasbench999": "space=nasbench999 is unknown; choose one of: ",
     "proxy=crystal_ball": "proxy=crystal_ball is unknown; choose one of: ",
+    "proxy=tse proxy.epoch=3": "proxy.epoch is no setting of proxy; legal are: name, epochs",
+    "guidance=warmup proxy=tse proxy.epochs=many": "proxy.epochs=many must be a whole number",
     "guidance=divine": "guidance=divine is unknown; choose one of: move, none, warmup",
     "experiment=nope": "experiment=nope is unknown; choose one of: nb201",
     "searcher=null": "must be a string",

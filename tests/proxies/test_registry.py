@@ -53,3 +53,94 @@ def test_listing_and_importing_need_no_torch():
         "registry.describe(); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# -- settings ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    """A proxy with settings, registered for one test."""
+    registry.names()
+    for known in ("_PROXIES", "_NAMES", "_VARIANTS"):
+        monkeypatch.setattr(registry, known, dict(getattr(registry, known)))
+
+    @registry.register("scaled", reads="weights", paper="none", aliases=("stretched",))
+    def scaled(record, *, factor: float = 2.0, term: str = "w", last: int | None = None):
+        """Read nothing."""
+        return factor
+
+    return "scaled"
+
+
+def test_settings_are_the_keyword_only_parameters(scaled):
+    assert registry.get(scaled).settings == {"factor": 2.0, "term": "w", "last": None}
+    assert registry.get("scaled(last=3)").settings == {"factor": 2.0, "term": "w", "last": 3}
+    assert registry.get("synflow").settings == {}
+
+
+def test_a_variant_is_a_proxy_of_its_own(scaled):
+    plain, variant = registry.get(scaled), registry.get(scaled, factor=3.0)
+    assert (plain.name, variant.name) == ("scaled", "scaled(factor=3.0)")
+    assert (plain.function(None), variant.function(None)) == (2.0, 3.0)
+    assert scaled in registry.names()
+    assert variant.name not in registry.names()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scaled(last=3,term='a,(b)=\"c\"')",
+        "stretched( term = 'a,(b)=\"c\"', last = 3 )",
+        "scaled(factor=2.0,last=3,term='a,(b)=\"c\"')",
+    ],
+)
+def test_one_name_for_the_same_settings(scaled, name):
+    found = registry.get(name)
+    assert found.name == "scaled(term='a,(b)=\"c\"',last=3)"
+    assert registry.get(found.name) is found
+    assert registry.get(scaled, last=3, term='a,(b)="c"') is found
+    assert registry.canonical(name) == found.name
+
+
+def test_settings_given_beside_a_name_come_first(scaled):
+    assert registry.get("scaled(factor=3.0,last=1)", factor=4.0).name == "scaled(factor=4.0,last=1)"
+
+
+def test_the_default_written_out_is_the_default(scaled):
+    assert registry.get("scaled(factor=2,last=None)") is registry.get(scaled)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "scaled(factr=3)",
+            "proxy.factr is no setting of proxy; its settings are: factor, term, last",
+        ),
+        ("scaled(factor='3')", "proxy.factor=3 must be a number"),
+        ("scaled(last=1.5)", "proxy.last=1.5 must be a whole number or null"),
+        ("scaled(3)", "proxy=scaled(3) cannot be read"),
+        ("scaled(factor=3", "proxy=scaled(factor=3 cannot be read"),
+        ("scaled(factor=open)", "cannot be read; write settings as in"),
+        ("scaled(factor=3)(term='a')", "cannot be read"),
+        ("scaled(**{'factor': 3})", "is no setting of proxy"),
+        ("scaldd(factor=3)", "proxy=scaldd is unknown"),
+        ("synflow(factor=3)", "proxy=synflow has no settings"),
+        ("vote(factor=3)", "vote is an ensemble, without settings"),
+    ],
+)
+def test_impossible_settings_are_told_in_one_sentence(scaled, name, sentence):
+    with pytest.raises(UsageError) as caught:
+        registry.canonical(name)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variant_survives_the_way_to_a_worker():
+    import pickle
+
+    variant = registry.get("tse(epochs=3,last=1)")
+    arrived = pickle.loads(pickle.dumps(variant))
+    assert arrived.name == variant.name
+    assert arrived.settings == variant.settings

@@ -1,10 +1,13 @@
+import os
+import sys
+
 import numpy as np
 import pytest
 
 from conf.errors import UsageError
-from proxies import ScoringService
+from proxies import ScoringService, registry
 from proxies.failures import WORKER_DIED
-from proxies.workers import CHUNK
+from proxies.workers import CHUNK, DEATHS, Chunk, Result, cores, redo_lost
 from tests.proxies.tiny_space import FragileSpace, TinySpace
 
 NAMES = ["synflow", "params", "flops"]
@@ -55,6 +58,77 @@ def test_what_kills_every_worker_is_nan_and_the_others_are_scored(tmp_path):
     assert len(service.store.get_many(service._column("params").context)) == len(archs) - 1
 
 
+def crew_that_dies_of(deadly, most=100):
+    """Work through a queue as workers would; ``deadly`` says of a chunk whether it is lost."""
+    calls = []
+
+    def crew(waiting, alone):
+        for _ in range(most):
+            if not waiting:
+                return
+            chunk = waiting.take()
+            calls.append((chunk.archs, alone))
+            yield chunk, None if deadly(chunk) else Result(chunk, None, 0.0)
+
+    return crew, calls
+
+
+@pytest.mark.parametrize("most", [1, 2, 100])
+def test_every_chunk_is_scored_whenever_a_crew_stops(most):
+    chunks = [Chunk(((n,), (n + 1,)), ()) for n in range(0, 10, 2)]
+    crew, _ = crew_that_dies_of(lambda chunk: chunk.deaths < DEATHS - 1, most)
+    done = [result.chunk for result in redo_lost(chunks, crew)]
+    assert [chunk.archs for chunk in done] == [chunk.archs for chunk in chunks]
+    assert {chunk.deaths for chunk in done} == {DEATHS - 1}
+
+
+def test_what_is_lost_three_times_is_tried_alone():
+    params = registry.get("params")
+    chunks = [Chunk(((0,), (1,)), (params,)), Chunk(((2,), (3,)), (params,))]
+    crew, calls = crew_that_dies_of(lambda chunk: (2,) in chunk.archs)
+    results = list(redo_lost(chunks, crew))
+    assert [result.chunk.archs for result in results] == [((0,), (1,)), ((2,),), ((3,),)]
+    assert results[1].scores.reasons == {(0, "params"): WORKER_DIED}
+    assert calls.count((chunks[1].archs, False)) == DEATHS
+    assert calls[-2:] == [(((2,),), True), (((3,),), True)]
+
+
+def test_chunks_are_drawn_only_when_they_are_taken():
+    drawn = []
+    chunks = (drawn.append(n) or Chunk(((n,),), ()) for n in range(5))
+    crew, _ = crew_that_dies_of(lambda chunk: False)
+    for done, _ in enumerate(redo_lost(chunks, crew), start=1):
+        assert len(drawn) == done
+
+
+def test_cores_are_those_this_process_may_use():
+    assert 1 <= cores() <= os.cpu_count()
+
+
+def test_ray_that_is_not_installed_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "proxies.ray_workers", raising=False)
+    with pytest.raises(UsageError, match=r"run pip install 'assay\[ray\]', or choose") as caught:
+        fresh(TinySpace(), workers="ray")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_impossible_share_of_a_gpu_is_told():
+    pytest.importorskip("ray")
+    for share in (0, -0.5, 1.5):
+        with pytest.raises(UsageError, match=r"service\.gpus_per_worker=.* at most 1"):
+            fresh(TinySpace(), workers="ray", gpus_per_worker=share)
+
+
+def test_a_cluster_that_is_not_there_is_told():
+    pytest.importorskip("ray")
+    space = TinySpace()
+    service = fresh(space, workers="ray", address="localhost:1")
+    assert service.values([(0, 0, 0)], "params").shape == (1,)
+    with pytest.raises(UsageError, match=r"service\.address=localhost:1 is no Ray cluster"):
+        service.values(list(space.enumerate()), "params")
+
+
 def test_a_space_that_cannot_be_pickled_is_refused():
     class Local(TinySpace):
         pass
@@ -65,9 +139,7 @@ def test_a_space_that_cannot_be_pickled_is_refused():
 
 
 def test_a_script_without_guard_is_told(tmp_path):
-    import os
     import subprocess
-    import sys
     from pathlib import Path
 
     script = tmp_path / "script.py"

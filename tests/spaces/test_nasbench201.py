@@ -390,6 +390,36 @@ def test_no_relu_works_in_place():
     assert not any(relu.inplace for relu in relus)
 
 
+@pytest.mark.parametrize(("channels", "cells"), [(1, 1), (4, 5), (16, 2)])
+def test_thin_networks(channels, cells):
+    space = NASBench201("cifar10", channels=channels, cells=cells)
+    arch = (3, 2, 1, 0, 4, 3)
+    widths = [channels, 2 * channels, 4 * channels]
+    convolutions = sum(cells * (2 * 9 + 1) * w**2 for w in widths)
+    norms = sum(cells * 3 * 2 * w for w in widths)
+    stem = 27 * channels + 2 * channels
+    reductions = sum((9 + 1) * w * w // 2 + 9 * w**2 + 4 * w for w in widths[1:])
+    head = 2 * widths[-1] + 10 * widths[-1] + 10
+    network = space.network(arch)
+    total = sum(p.numel() for p in network.parameters())
+    assert total == convolutions + norms + stem + reductions + head
+    assert network(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_thin_networks_have_their_own_key_and_the_same_table():
+    usual, thin = NASBench201(), NASBench201(channels=4, cells=1)
+    assert "channels" not in usual.network_key()
+    assert thin.network_key() == usual.network_key() | {"channels": 4, "cells": 1}
+    assert NASBench201(channels=16, cells=5).network_key() == usual.network_key()
+    assert np.array_equal(thin.table().val, usual.table().val)
+
+
+@pytest.mark.parametrize("setting", ["channels", "cells"])
+def test_impossible_widths_are_refused(setting):
+    with pytest.raises(UsageError, match=f"space.{setting}=0 is not possible"):
+        NASBench201(**{setting: 0})
+
+
 def test_modules_have_torchs_default_initialisation():
     torch.manual_seed(0)
     network = NASBench201().network((3,) * 6)

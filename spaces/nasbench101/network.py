@@ -1,0 +1,148 @@
+"""The network that NAS-Bench-101 trains: nine copies of one cell in three stacks."""
+
+from __future__ import annotations
+
+import functools
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from spaces.base import Architecture
+from spaces.nasbench101.cell import (
+    CELLS_PER_STACK,
+    CHANNELS,
+    CONV_1X1,
+    CONV_3X3,
+    INNER,
+    MAX_POOL,
+    VERTICES,
+    adjacency,
+    channels,
+    operations,
+    pruned,
+)
+
+_KERNEL: Final = {CONV_3X3: 3, CONV_1X1: 1}
+_OUTPUT: Final = VERTICES - 1
+
+
+class Network(nn.Module):
+    """Stem, three stacks of three cells with 2x2 max pooling between them, and head.
+
+    Maps float images [n, 3, size, size] to logits [n, classes]. Dead vertices of ``arch`` are not
+    built, as in the benchmark.
+
+    BatchNorm has the benchmark's epsilon, 1e-5, and momentum, .997 (.003 in torch's terms).
+    Weights are drawn as the code of Abdelfattah et al. 2021 draws them for this network:
+    convolutions from N(0, 2 / (kernel area x output channels)), the linear layer from
+    N(0, 0.01^2), its bias zero.
+
+    Numbered deviations: (1) no ReLU works in place.
+    """
+
+    def __init__(self, arch: Architecture, classes: int, *, running_stats: bool = True) -> None:
+        super().__init__()
+        self.stem = ConvBNReLU(3, CHANNELS[0], 3, running_stats)
+        self.stacks = nn.ModuleList()
+        incoming = CHANNELS[0]
+        for width in CHANNELS:
+            stack = nn.Sequential()
+            if self.stacks:
+                stack.append(nn.MaxPool2d(2))
+            for _ in range(CELLS_PER_STACK):
+                stack.append(Cell(arch, incoming, width, running_stats))
+                incoming = width
+            self.stacks.append(stack)
+        classifier = nn.Linear(incoming, classes)
+        nn.init.normal_(classifier.weight, std=0.01)
+        nn.init.zeros_(classifier.bias)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits [n, classes] of ``images`` [n, 3, size, size]."""
+        features: Tensor = self.stem(images)
+        for stack in self.stacks:
+            features = stack(features)
+        logits: Tensor = self.head(features)
+        return logits
+
+    def blocks(self) -> list[nn.Module]:
+        """List the cells in order, for proxies that look between them."""
+        return [block for block in self.modules() if isinstance(block, Cell)]
+
+
+class Cell(nn.Module):
+    """One cell: maps [n, incoming, h, w] to [n, width, h, w].
+
+    A vertex sums what its sources bring: of an inner source the first channels, as many as the
+    vertex has (:func:`spaces.nasbench101.cell.channels`), of the input a projection of its own.
+    The output concatenates the inner vertices that feed it and adds the projected input where that
+    does, too.
+    """
+
+    def __init__(
+        self, arch: Architecture, incoming: int, width: int, running_stats: bool = True
+    ) -> None:
+        super().__init__()
+        joined = pruned(adjacency(arch))
+        self.channels = channels(joined, width)
+        self.projections = nn.ModuleDict(
+            {
+                str(vertex): ConvBNReLU(incoming, self.channels[vertex], 1, running_stats)
+                for vertex in (*INNER, _OUTPUT)
+                if joined[0, vertex]
+            }
+        )
+        self.operations = nn.ModuleDict(
+            {
+                str(vertex): _operation(operation, self.channels[vertex], running_stats)
+                for vertex, operation in zip(INNER, operations(arch), strict=True)
+                if joined[vertex].any()
+            }
+        )
+        self._sources = {
+            vertex: [source for source in INNER if joined[source, vertex]]
+            for vertex in (*INNER, _OUTPUT)
+        }
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Run the vertices in order."""
+        values: dict[int, Tensor] = {}
+        for name, operation in self.operations.items():
+            vertex = int(name)
+            heard = [values[s][:, : self.channels[vertex]] for s in self._sources[vertex]]
+            values[vertex] = operation(self._sum(name, heard, features))
+        heard = [values[source] for source in self._sources[_OUTPUT]]
+        return self._sum(str(_OUTPUT), [torch.cat(heard, dim=1)] if heard else [], features)
+
+    def _sum(self, name: str, heard: list[Tensor], features: Tensor) -> Tensor:
+        """Add up what a vertex hears, the projected input among it where the input feeds it."""
+        if name in self.projections:
+            heard = [*heard, self.projections[name](features)]
+        return functools.reduce(torch.add, heard)
+
+
+class ConvBNReLU(nn.Sequential):
+    """Convolution without bias, BatchNorm, ReLU: maps [n, incoming, h, w] to [n, width, h, w]."""
+
+    def __init__(self, incoming: int, width: int, kernel: int, running_stats: bool) -> None:
+        super().__init__(
+            Convolution(incoming, width, kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(width, eps=1e-5, momentum=0.003, track_running_stats=running_stats),
+            nn.ReLU(),
+        )
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that draws its weights by the number of outputs (He et al. 2015, fan-out)."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights from N(0, 2 / (kernel area x output channels))."""
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _operation(operation: int, width: int, running_stats: bool) -> nn.Module:
+    if operation == MAX_POOL:
+        return nn.MaxPool2d(3, stride=1, padding=1)
+    return ConvBNReLU(width, width, _KERNEL[operation], running_stats)

@@ -1,0 +1,66 @@
+"""Which cells of TransNAS-Bench-101's micro space make the same networks.
+
+Run ``python -m spaces.transnas.canonical`` to derive ``canonical.npy`` anew (about a second).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.base import Architecture
+from spaces.nasbench201 import cell as nasbench201
+from spaces.nasbench201.canonical import family
+from spaces.nasbench201.cell import CONV_1X1, CONV_3X3, EDGES, SKIP
+from spaces.transnas.cell import CELLS, REPRESENTATIVES
+
+_REDUCING_SKIP: Final = len(nasbench201.OPERATIONS)
+"""A kind of convolution that NAS-Bench-201 does not have."""
+
+
+def families(cell: Architecture) -> Hashable:
+    """Describe what the two kinds of cells of a network compute.
+
+    A cell that keeps the shape is one of NAS-Bench-201. So is one that halves the image and doubles
+    the channels, but that a skip out of its input has weights of its own.
+    """
+    reducing = tuple(
+        _REDUCING_SKIP if operation == SKIP and source == 0 else operation
+        for operation, (_, source) in zip(cell, EDGES, strict=True)
+    )
+    return family(cell), family(reducing)
+
+
+def derive() -> NDArray[np.uint16]:
+    """Derive the representatives: uint16 [4096], both sides numbered in the order of ``CELLS``.
+
+    Cells that make the same networks are represented by the one with the fewest convolutions, then
+    the fewest skips, then the smallest tuple.
+    """
+    described = [families(cell) for cell in CELLS]
+    best: dict[Hashable, int] = {}
+    for index in sorted(range(len(CELLS)), key=lambda i: _cost(CELLS[i])):
+        best.setdefault(described[index], index)
+    return np.array([best[d] for d in described], np.uint16)
+
+
+def _cost(cell: Architecture) -> tuple[int, int, Architecture]:
+    return cell.count(CONV_1X1) + cell.count(CONV_3X3), cell.count(SKIP), cell
+
+
+def main() -> None:
+    """Rewrite ``canonical.npy``."""
+    representatives = derive()
+    draft = REPRESENTATIVES.with_suffix(f".{os.getpid()}.tmp")
+    with draft.open("wb") as file:
+        np.save(file, representatives)
+    draft.replace(REPRESENTATIVES)
+    print(f"{REPRESENTATIVES.name}: {len(set(representatives.tolist()))} cells differ")
+
+
+if __name__ == "__main__":
+    main()
