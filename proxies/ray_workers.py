@@ -116,9 +116,9 @@ class RayCluster:
                 socket.create_connection((host, int(port)), _PATIENCE_SECONDS).close()
             ray.init(self.address, **settings)
         except (OSError, ValueError, RuntimeError, ImportError, exceptions.RayError) as error:
-            cause = " ".join(str(error).split())
+            cause = " ".join(str(error).split()).rstrip(".")
             raise UsageError(
-                f"service.address={self.address} is no Ray cluster that can be reached ({cause.rstrip('.')}); "
+                f"service.address={self.address} is no Ray cluster that can be reached ({cause}); "
                 "give host:port, ray://host:port, auto where ray start has made this machine a "
                 "node, or local."
             ) from None

@@ -245,7 +245,7 @@ def _run(job: Job, waiting: Queue, count: int) -> Iterator[tuple[Chunk, Result |
                     alive = False
                     yield chunk, None
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _start(job: Job, count: int) -> ProcessPoolExecutor:
@@ -263,7 +263,9 @@ def _start(job: Job, count: int) -> ProcessPoolExecutor:
         initargs=(packed,),
     )
     try:
-        pool.submit(_work, Chunk((), ())).result()
+        # The pool starts a process for each call that finds none idle: all of them start now.
+        for begun in [pool.submit(_work, Chunk((), ())) for _ in range(count)]:
+            begun.result()
     except BrokenProcessPool:
         pool.shutdown()
         raise UsageError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,7 +27,7 @@ from spaces.nasbench101.cell import (
     channels,
 )
 from spaces.nasbench101.index import Ints, index
-from spaces.rows import check_epochs, read_columns, unknown_times
+from spaces.rows import read_columns, unknown_times
 from spaces.table import Table, open_npz
 
 FILE: Final = Path(__file__).with_name("table.npz")
@@ -33,38 +35,47 @@ FILE: Final = Path(__file__).with_name("table.npz")
 Subset = Literal["all", "validated"]
 """All cells, or the 3,258 of which validation accuracies are known."""
 
+SEEDS: Final = 3
+"""Trainings of every cell."""
+
+IMAGES: Final = 9984
+"""Images of an accuracy, of 10,000: the benchmark's evaluation leaves an incomplete batch out."""
+
 _EPOCHS: Final = 108
-_SEEDS: Final = 3
-_IMAGES: Final = 9984  # of 10,000: the benchmark's evaluation leaves an incomplete batch out
 _TEST: Final = ("test_108_high", "test_108_low")  # bytes: they compress better apart
-_COLUMNS: Final = {
-    "all": ("test_108", "params"),
-    "validated": ("val_108", "test_108", "val_108_seeds", "test_108_seeds", "params"),
-}
+_NAME: Final = re.compile(r"(val|test|train_seconds)_(\d+)(_seeds)?")
 _TARGETS: Final = {"all": (93.5, 94.0, 94.22), "validated": (93.0, 93.5, 93.8)}
 
 
 def load(subset: Subset, path: Path | None = None, epochs: int | None = None) -> Table:
-    """Load the results after 108 epochs, means over three training seeds.
+    """Load the results after ``epochs`` (default 108), means over three training seeds.
 
-    Of all cells only the test accuracy is known; of the validated ones also the validation
-    accuracy, seed by seed. Training times are not known (NaN).
+    The shipped table has 108 epochs alone, and no training times (NaN). Of all cells it has the
+    test accuracy; of the validated ones also the validation accuracy, seed by seed. An imported
+    table, whose ``validated`` are all cells, has both of all, and the epochs that were imported.
 
     Raises :class:`UsageError` for other epochs, and where the file at ``path`` is not such a table.
     """
-    check_epochs(epochs, _EPOCHS)
-    file = path or FILE
-    val = None if subset == "all" else _percent(_seeds("val_108_seeds", file))
-    test = _test(subset, file).astype(np.float32)
+    contents = _contents(subset, path or FILE)
+    epochs = _EPOCHS if epochs is None else epochs
+    if epochs not in contents.epochs:
+        choices = ", ".join(map(str, contents.epochs))
+        several = "one of: " if len(contents.epochs) > 1 else ""
+        raise UsageError(
+            f"benchmark.epochs={epochs} is not in the table; choose {several}{choices}."
+        )
+    val = contents.seeds("val", epochs) if contents.seeded else None
+    test = contents.test(epochs).astype(np.float32)
+    timed = f"train_seconds_{epochs}" in contents.columns
     return Table(
         source=str(path) if path else "nasbench101",
-        epochs=_EPOCHS,
-        runs=f"mean over {_SEEDS} seeds",
-        rows=functools.partial(rows, members(subset, file)),
+        epochs=epochs,
+        runs=f"mean over {SEEDS} seeds",
+        rows=functools.partial(rows, contents.numbers),
         val=None if val is None else val.mean(axis=1).astype(np.float32),
         val_seeds=None if val is None else val.astype(np.float32),
         test=test,
-        train_seconds=unknown_times(len(test)),
+        train_seconds=contents.seconds(epochs) if timed else unknown_times(len(test)),
         targets=_TARGETS[subset],
     )
 
@@ -73,22 +84,25 @@ def column(subset: Subset, name: str, path: Path | None = None) -> NDArray[np.fl
     """Load one column, float64 in row order: [n], or [n, 3] for single seeds.
 
     Names: ``test_108`` (percent); of validated cells also ``val_108``, ``val_108_seeds`` and
-    ``test_108_seeds``; ``params``, the trainable parameters, which are counted, not read.
+    ``test_108_seeds``; in an imported table all of these for each of its epochs, and
+    ``train_seconds_108``; ``params``, the trainable parameters, which are counted, not read.
 
     Raises :class:`UsageError` for another name, and where the file is not such a table.
     """
-    if name not in _COLUMNS[subset]:
-        raise unknown_name("column", name, _COLUMNS[subset])
-    file = path or FILE
+    contents = _contents(subset, path or FILE)
+    if name not in contents.columns:
+        raise unknown_name("column", name, contents.columns)
     if name == "params":
-        numbers = members(subset, file)
         counted = parameters().astype(np.float64)
-        return counted if numbers is None else counted[numbers]
-    if name == "test_108":
-        return _test(subset, file)
-    if name == "val_108":
-        return np.asarray(_percent(_seeds("val_108_seeds", file)).mean(axis=1))
-    return _percent(_seeds(name, file))
+        return counted if contents.numbers is None else counted[contents.numbers]
+    which, number, *single = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+    epochs = int(number)
+    if which == "train_seconds":
+        return contents.seconds(epochs).astype(np.float64)
+    if which == "test" and not any(single):
+        return contents.test(epochs)
+    seeds = contents.seeds(which, epochs)
+    return seeds if any(single) else np.asarray(seeds.mean(axis=1))
 
 
 def members(subset: Subset, path: Path | None = None) -> Ints | None:
@@ -162,21 +176,66 @@ def _convolution(area: int, incoming: Any, outgoing: Any) -> Any:
     return area * incoming * outgoing + 2 * outgoing
 
 
-def _test(subset: Subset, file: Path) -> NDArray[np.float64]:
-    """Read the mean test accuracy, percent, float64 [n]."""
-    if subset == "validated":
-        return np.asarray(_percent(_seeds("test_108_seeds", file)).mean(axis=1))
-    planes = read_columns(file, len(index()), dict.fromkeys(_TEST)).values()
-    high, low = (plane.astype(np.float64) for plane in planes)
-    return _percent(256 * high + low) / _SEEDS
+@dataclass(frozen=True, eq=False)
+class _Contents:
+    """What a table has of a subset.
+
+    Attributes:
+        file: the table.
+        numbers: of its cells in the index, int64, ascending; None is all.
+        size: how many cells these are.
+        seeded: whether single seeds are known of them, of validation too.
+        columns: the columns that can be loaded.
+    """
+
+    file: Path
+    numbers: Ints | None
+    size: int
+    seeded: bool
+    columns: tuple[str, ...]
+
+    @property
+    def epochs(self) -> list[int]:
+        """The fidelities, ascending."""
+        matches = filter(None, map(_NAME.fullmatch, self.columns))
+        return sorted({int(match[2]) for match in matches})
+
+    def seeds(self, which: str, epochs: int) -> NDArray[np.float64]:
+        """Read accuracies seed by seed, percent [n, 3]."""
+        name = f"{which}_{epochs}_seeds"
+        return _percent(read_columns(self.file, self.size, {name: SEEDS})[name])
+
+    def test(self, epochs: int) -> NDArray[np.float64]:
+        """Read the mean test accuracy, percent [n]."""
+        if self.seeded:
+            return np.asarray(self.seeds("test", epochs).mean(axis=1))
+        planes = read_columns(self.file, self.size, dict.fromkeys(_TEST)).values()
+        high, low = (plane.astype(np.float64) for plane in planes)
+        return _percent(256 * high + low) / SEEDS
+
+    def seconds(self, epochs: int) -> NDArray[np.float32]:
+        """Read the mean time of a training, seconds [n]."""
+        name = f"train_seconds_{epochs}"
+        return read_columns(self.file, self.size, {name: None})[name].astype(np.float32)
 
 
-def _seeds(name: str, file: Path) -> NDArray[Any]:
-    numbers = members("validated", file)
-    assert numbers is not None
-    return read_columns(file, len(numbers), {name: _SEEDS})[name]
+def _contents(subset: Subset, file: Path) -> _Contents:
+    listed = members("validated", file)
+    assert listed is not None
+    whole = len(listed) == len(index())
+    if subset == "all" and not whole:
+        return _Contents(file, None, len(index()), False, (f"test_{_EPOCHS}", "params"))
+    with np.load(file, allow_pickle=False) as arrays:
+        names = set(arrays.files)
+    columns = ["params"]
+    for epochs in sorted({_EPOCHS, *map(int, re.findall(r"\bval_(\d+)_seeds\b", " ".join(names)))}):
+        columns += [
+            f"{which}_{epochs}{seeds}" for which in ("val", "test") for seeds in ("", "_seeds")
+        ]
+        columns += names & {f"train_seconds_{epochs}"}
+    return _Contents(file, None if whole else listed, len(listed), True, tuple(columns))
 
 
 def _percent(right: NDArray[Any]) -> NDArray[np.float64]:
     """Turn numbers of rightly classified images into percent."""
-    return np.asarray(right / (_IMAGES / 100), np.float64)
+    return np.asarray(right / (IMAGES / 100), np.float64)

@@ -87,21 +87,24 @@ def _read(file: Path, dataset: str, names: Sequence[str]) -> dict[str, NDArray[A
     for name, key in keys.items():
         array = arrays[key]
         two_dimensional = name == "ops" or name in _SEEDS
-        kinds = "iu" if two_dimensional else "iuf"
+        kinds = "iu" if name == "ops" else "iuf"
         if array.shape[:1] != (_SIZE,) or array.ndim != 1 + two_dimensional:
             raise UsageError(f"{file} is not such a table: {key} has the shape {array.shape}.")
         if array.dtype.kind not in kinds:
             raise UsageError(f"{file} is not such a table: {key} is of type {array.dtype}.")
         if name in _SEEDS:
-            columns[name] = _percent(array)
+            columns[name] = _seeds(array)
         else:
             columns[name] = array if name == "ops" else array.astype(np.float32)
     return columns
 
 
-def _percent(hundredths: NDArray[np.generic]) -> NDArray[np.float32]:
-    values = hundredths.astype(np.float32) / np.float32(100)
-    values[values == 0] = np.nan
+def _seeds(array: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Turn hundredths of a percent, 0 for no such seed, into percent; float is percent already."""
+    values = array.astype(np.float32)
+    if array.dtype.kind != "f":
+        values /= np.float32(100)
+        values[values == 0] = np.nan
     return values
 
 

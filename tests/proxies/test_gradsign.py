@@ -18,7 +18,9 @@ class TestGradSign(Conformance):
     name = "gradsign"
 
 
-@pytest.mark.parametrize("name", ["Plain", "Residual", "Unused", "NoNorm"])
+# Not "Residual": its last BatchNorm feeds a mean over positions, which is 0 for a single example,
+# so that the gradients before it are rounding errors and have no sign.
+@pytest.mark.parametrize("name", ["Plain", "Unused", "NoNorm"])
 def test_is_the_published_formula(name):
     model, inputs, targets = (p.double() if i < 2 else p for i, p in enumerate(case(name, 2)))
     layers = [m for m in model.train().modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
