@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from searchers.journal import Journal
 
 # Settings that say how scores are computed, not what they are.
-_EXECUTION = ("workers", "processes", "store", "shipped", "device", "progress")
+_EXECUTION = (
+    "workers",
+    "processes",
+    "address",
+    "gpus_per_worker",
+    "store",
+    "shipped",
+    "device",
+    "progress",
+)
 
 
 @dataclass(frozen=True)
@@ -263,4 +272,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its name: jobs on other machines import what __main__ has.
+    import run_search
+
+    run_search.main()

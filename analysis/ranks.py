@@ -27,6 +27,7 @@ def correlations(
 
     Returns:
         - ``spearman``, ``kendall`` (tau-b): NaN where scores or accuracies do not vary
+        - ``spearman_low``, ``spearman_high``: 95 % interval, see :func:`spearman_interval`
         - ``concordance``: fraction of the pairs of different accuracy that the score orders
           rightly; a tied score counts half (0.5 is chance)
         - ``spearman_top10``: Spearman within the 10 % best by accuracy
@@ -40,8 +41,11 @@ def correlations(
     scores, accuracy = scores[known], accuracy[known]
     goodness = scores if higher_is_better else -scores
     best = _top_tenth(accuracy) > 0
+    interval = spearman_interval(scores, accuracy)
     return {
-        "spearman": spearman(scores, accuracy),
+        "spearman": interval.mean,
+        "spearman_low": interval.low,
+        "spearman_high": interval.high,
         "kendall": kendall(scores, accuracy),
         "concordance": concordance(goodness, accuracy),
         "spearman_top10": spearman(scores[best], accuracy[best]),

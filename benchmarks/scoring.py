@@ -4,6 +4,11 @@
 NAS-Bench-201 cells, group by group in turn with the published way, on one thread each, and prints
 architectures per second of both, their ratio, and how far memory rises above what is loaded before
 the first network. Building the network counts on both sides.
+
+It also says how many multiply-adds of convolutions ours needs, at two operations each, and how
+many operations a second that comes to, beside those of a product of two matrices 1024 x 1024 in
+the same run. Of the convolutions of one forward pass over the minibatch, the loss takes three times
+as many, the input Jacobian one more, GraSP five more; synaptic flow takes those of two pictures.
 """
 
 from __future__ import annotations
@@ -36,6 +41,9 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 
 
+FORWARD_PASSES: dict[str, float] = {"seven": 9 + 2 / 64, "six": 4 + 2 / 64, "synflow": 2 / 64}
+"""The convolutions of each case, in those of one forward pass over 64 pictures."""
+
 GROUP = 8
 """Cells that one way scores before it is the other's turn."""
 
@@ -65,7 +73,9 @@ class Ways:
         self.names = names
         self.space = NASBench201("cifar10")
         self.batch = pictures(self.space)
-        self.service = ScoringService(self.space, batch=self.batch, store="memory", device="cpu")
+        self.service = ScoringService(
+            self.space, batch=self.batch, store="memory", device="cpu", shipped=False
+        )
 
     def ours(self, archs: Sequence[Architecture]) -> None:
         """Ask the service."""
@@ -99,15 +109,28 @@ def _high_water() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def measure(names: Sequence[str], architectures: int) -> dict[str, Any]:
+def matrix_rate() -> float:
+    """Measure operations a second of a product of float32 matrices, in billions, on one thread."""
+    side = 1024
+    matrix = torch.rand(side, side)
+    times = [seconds(lambda: matrix @ matrix) for _ in range(9)]
+    return 2 * side**3 / statistics.median(times) / 1e9
+
+
+def measure(case: str, architectures: int) -> dict[str, Any]:
     """Score groups of cells both ways in turn; a first group that warms up is not counted."""
+    names = CASES[case]
     ways = Ways(names)
     cells = distinct_cells(ways.space, architectures + GROUP)
+    rates = [matrix_rate()]
     times: dict[str, list[float]] = {"ours": [], "published": []}
     for start in range(0, len(cells), GROUP):
         group = cells[start : start + GROUP]
         times["ours"].append(seconds(functools.partial(ways.ours, group)))
         times["published"].append(seconds(functools.partial(ways.published, group)))
+        rates.append(matrix_rate())
+    flops = ways.service.score(cells[GROUP:], ["flops"]).values.sum()
+    needed = 2 * flops * len(ways.batch.inputs) * FORWARD_PASSES[case] / 1e9
     ours, theirs = (sum(times[way][1:]) for way in ("ours", "published"))
     ratios = [b / a for a, b in zip(times["ours"][1:], times["published"][1:], strict=True)]
     return {
@@ -117,6 +140,9 @@ def measure(names: Sequence[str], architectures: int) -> dict[str, Any]:
         "median_ratio_of_groups": statistics.median(ratios),
         "ours_peak_megabytes": peak_megabytes("ours", names, cells[:3]),
         "published_way_peak_megabytes": peak_megabytes("published", names, cells[:3]),
+        "ours_gigaflops": needed / architectures,
+        "ours_gigaflops_per_second": needed / ours,
+        "matrix_gigaflops_per_second": statistics.median(rates),
         "device": "cpu",
         "threads": torch.get_num_threads(),
         "architectures": architectures,
@@ -130,12 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--architectures", type=int, default=20, help="cells per case")
     options = parser.parse_args(arguments)
     figures = {}
-    for case, names in CASES.items():
-        figures[case] = row = measure(names, options.architectures)
+    for case in CASES:
+        figures[case] = row = measure(case, options.architectures)
         print(
             f"{case:<10}{row['ours_per_second']:8.1f} a second, the published way "
             f"{row['published_way_per_second']:6.1f}: {row['ratio']:.2f} times; peak memory "
-            f"{row['ours_peak_megabytes']:.0f} MB, {row['published_way_peak_megabytes']:.0f} MB"
+            f"{row['ours_peak_megabytes']:.0f} MB, {row['published_way_peak_megabytes']:.0f} MB; "
+            f"{row['ours_gigaflops']:.1f} Gflop at {row['ours_gigaflops_per_second']:.0f} a second, "
+            f"matrices at {row['matrix_gigaflops_per_second']:.0f}"
         )
     if options.json:
         write_json(options.json, figures)

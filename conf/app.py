@@ -56,7 +56,7 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
         fail(sentence(error))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         if running:
             raise
         place = "hydra.run.dir or hydra.sweep.dir cannot be used: "
@@ -88,6 +88,11 @@ def _remove_if_empty(directory: Path) -> None:
 def sentence(error: Exception) -> str:
     """Say in one sentence what Hydra or OmegaConf objects to, with the legal values."""
     missing = getattr(error, "missing_cfg_file", None)
+    if str(missing).startswith("hydra/launcher/submitit_"):
+        return (
+            "hydra/launcher=slurm and slurm_local need packages that are not installed; "
+            "run pip install 'assay[slurm]'."
+        )
     options = getattr(error, "options", None)
     if missing and options is not None:
         group, _, name = str(missing).rpartition("/")

@@ -27,6 +27,8 @@ from spaces.base import Architecture, SearchSpace
 _BETA1: Final = 0.9
 _BETA2: Final = 0.999
 _EPS: Final = 1e-8
+_ROUNDS: Final = 10_000
+"""How often a policy draws before it gives up."""
 
 
 class Policy:
@@ -55,14 +57,19 @@ class Policy:
         return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float64)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
-        """Draw ``n`` valid architectures."""
+        """Draw ``n`` valid architectures; raises :class:`UsageError` where hardly any draw is."""
         edges = self.probabilities().cumsum(axis=1)[:, :-1]
         found: list[Architecture] = []
-        while len(found) < n:
+        for _ in range(_ROUNDS):
             uniform = rng.random((n - len(found), len(self._rows), 1))
             draws = [tuple(row) for row in (uniform >= edges).sum(axis=2).tolist()]
             found += [arch for arch in draws if self.space.is_valid(arch)]
-        return found
+            if len(found) == n:
+                return found
+        raise UsageError(
+            f"searcher=reinforce draws choices one by one, and hardly any such draw is an "
+            f"architecture of space={self.space.name} as it is set; choose another searcher."
+        )
 
     def update(self, archs: NDArray[np.int64], advantages: NDArray[np.float64]) -> None:
         """Ascend the mean of advantage times log probability; ``archs`` is int64 [n, decisions]."""

@@ -87,10 +87,10 @@ def _read(file: Path, dataset: str, names: Sequence[str]) -> dict[str, NDArray[A
     for name, key in keys.items():
         array = arrays[key]
         two_dimensional = name == "ops" or name in _SEEDS
-        kinds = "iu" if name == "ops" else "iuf"
+        real = not two_dimensional or (name in _SEEDS and array.dtype == np.float32)
         if array.shape[:1] != (_SIZE,) or array.ndim != 1 + two_dimensional:
             raise UsageError(f"{file} is not such a table: {key} has the shape {array.shape}.")
-        if array.dtype.kind not in kinds:
+        if array.dtype.kind not in ("iuf" if real else "iu"):
             raise UsageError(f"{file} is not such a table: {key} is of type {array.dtype}.")
         if name in _SEEDS:
             columns[name] = _seeds(array)
@@ -100,7 +100,7 @@ def _read(file: Path, dataset: str, names: Sequence[str]) -> dict[str, NDArray[A
 
 
 def _seeds(array: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Turn hundredths of a percent, 0 for no such seed, into percent; float is percent already."""
+    """Turn whole hundredths of a percent, 0 for no such seed, into percent; float32 is percent."""
     values = array.astype(np.float32)
     if array.dtype.kind != "f":
         values /= np.float32(100)

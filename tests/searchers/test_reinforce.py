@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from conf.errors import UsageError
-from searchers import Reinforce
+from searchers import Reinforce, reinforce
 from searchers.reinforce import Baseline, Policy
+from spaces import Choices
 from tests.searchers.conformance import SearcherConformance, guidance, run, small_space, value
 
 
@@ -79,3 +80,11 @@ def test_warmup_makes_good_scores_likelier():
 def test_impossible_settings_are_refused(settings, words):
     with pytest.raises(UsageError, match=words):
         Reinforce(small_space(), **settings)
+
+
+def test_a_space_with_hardly_a_valid_draw_is_refused(monkeypatch):
+    monkeypatch.setattr(reinforce, "_ROUNDS", 10)
+    space = Choices(depth=range(4), width=range(4))
+    monkeypatch.setattr(space, "is_valid", lambda arch: False)
+    with pytest.raises(UsageError, match="hardly any such draw is an architecture"):
+        Reinforce(space, seed=0).ask()
