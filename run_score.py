@@ -21,8 +21,6 @@ from conf.schema import build, check
 
 _HEADINGS = {
     "spearman": "rho",
-    "spearman_low": "95 %",
-    "spearman_high": "to",
     "kendall": "tau",
     "concordance": "pairs",
     "spearman_top10": "top rho",
@@ -181,6 +179,7 @@ def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> No
         view.add_column(heading, justify="right", no_wrap=True)
     for name, row in statistics.items():
         cells = [f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in _HEADINGS]
+        cells[0] += f" [{row['spearman_low']:.2f}, {row['spearman_high']:.2f}]"
         view.add_row(name, *cells)
     Console().print(view)
 

@@ -162,7 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{case:<10}{row['ours_per_second']:8.1f} a second, the published way "
             f"{row['published_way_per_second']:6.1f}: {row['ratio']:.2f} times; peak memory "
             f"{row['ours_peak_megabytes']:.0f} MB, {row['published_way_peak_megabytes']:.0f} MB; "
-            f"{row['ours_gigaflops']:.1f} Gflop at {row['ours_gigaflops_per_second']:.0f} a second, "
+            f"{row['ours_gigaflops']:.1f} Gflop, "
+            f"{row['ours_gigaflops_per_second']:.0f} a second, "
             f"matrices at {row['matrix_gigaflops_per_second']:.0f}"
         )
     if options.json:

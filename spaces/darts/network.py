@@ -22,7 +22,7 @@ from spaces.darts.cell import (
     SKIP,
     Edge,
 )
-from spaces.nasbench_macro.network import Mixture
+from spaces.mixture import Mixture
 
 STEM_MULTIPLIER: Final = 3
 """How often the stem has the channels of the first cell."""

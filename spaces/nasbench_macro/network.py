@@ -7,6 +7,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
+from spaces.mixture import Mixture
 from spaces.nasbench_macro.blocks import IDENTITY, MB3_K3, MB6_K5, STAGES
 
 STEM_CHANNELS: Final = 32
@@ -61,19 +62,6 @@ class Network(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """List the blocks that do something, in order, for proxies that look between them."""
         return [block for block in self.body if not isinstance(block, nn.Identity)]
-
-
-class Mixture(nn.Module):
-    """The mean of the outputs of several operations on one input."""
-
-    def __init__(self, candidates: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.candidates = nn.ModuleList(candidates)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Average, keeping the shape that the operations agree on."""
-        outputs: list[Tensor] = [candidate(features) for candidate in self.candidates]
-        return sum(outputs[1:], outputs[0]) / len(outputs)
 
 
 class InvertedResidual(nn.Module):

@@ -230,7 +230,8 @@ def test_a_batch_of_the_wrong_shape_is_refused():
 
 
 @pytest.mark.parametrize(
-    "setting,value", [("workers", "threads"), ("init", "same"), ("device", "tpu"), ("dtype", "int8")]
+    "setting,value",
+    [("workers", "threads"), ("init", "same"), ("device", "tpu"), ("dtype", "int8")],
 )
 def test_unknown_settings_are_refused(setting, value):
     with pytest.raises(UsageError, match=f"service.{setting}={value} is unknown; choose one of"):
