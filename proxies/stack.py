@@ -58,24 +58,27 @@ class Stack(ABC):
         """Return parameters and buffers by name, each once, detached, in the module's memory."""
 
     @abstractmethod
-    def weights(self) -> list[Weight]:
-        """List the weights of convolutions and linear layers, each once, also unused ones."""
-
-    @abstractmethod
-    def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
-        """View a tensor shaped like ``weight``, or its gradient, as [m, out, in, ...]."""
-
-    @abstractmethod
-    def channels(self, weight: Weight, output: Tensor) -> Tensor:
-        """View what a module of ``weight`` returned as [m, N, channels, positions]."""
-
-    @abstractmethod
-    def per_channel(self, weight: Weight) -> int:
-        """How many weights belong to each channel of the output."""
-
-    @abstractmethod
     def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Run the stack on ``tensors`` in place of its own: inputs [K x N, ...] to [K, N, ...]."""
+
+    def weights(self) -> list[Weight]:
+        """List the weights of convolutions and linear layers, each once, also unused ones.
+
+        Raises ``ValueError`` where there are none to be told apart.
+        """
+        raise ValueError("networks that run as one have no single layers")
+
+    def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
+        """View a tensor shaped like ``weight``, or its gradient, as [m, out, in, ...]."""
+        raise NotImplementedError
+
+    def channels(self, weight: Weight, output: Tensor) -> Tensor:
+        """View what a module of ``weight`` returned as [m, N, channels, positions]."""
+        raise NotImplementedError
+
+    def per_channel(self, weight: Weight) -> int:
+        """Say how many weights belong to each channel of the output."""
+        raise NotImplementedError
 
 
 class Single(Stack):
@@ -170,7 +173,7 @@ class Single(Stack):
 class Stacked(Stack):
     """Networks that a space built to run as one, by its ``stacked_network``.
 
-    It is for passes that ask for no single layer: to ask for one raises ``ValueError``.
+    It is for passes that ask for no single layer.
     """
 
     memory_format = torch.channels_last
@@ -186,22 +189,6 @@ class Stacked(Stack):
     def tensors(self) -> dict[str, Tensor]:
         """Return parameters and buffers by name."""
         return {name: tensor.detach() for name, tensor in self._tensors.items()}
-
-    def weights(self) -> list[Weight]:
-        """Raise ``ValueError``."""
-        raise ValueError("networks that run as one have no single layers")
-
-    def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
-        """Raise ``ValueError``."""
-        raise ValueError("networks that run as one have no single layers")
-
-    def channels(self, weight: Weight, output: Tensor) -> Tensor:
-        """Raise ``ValueError``."""
-        raise ValueError("networks that run as one have no single layers")
-
-    def per_channel(self, weight: Weight) -> int:
-        """Raise ``ValueError``."""
-        raise ValueError("networks that run as one have no single layers")
 
     def __call__(
         self,
