@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from searchers.guidance import Guidance, Scorer
     from searchers.journal import Journal
 
-# Settings that say how scores are computed, not what they are.
+# Settings that say how scores and trainings are computed, not what they are.
 _EXECUTION = (
     "workers",
     "processes",
@@ -35,6 +35,7 @@ _EXECUTION = (
     "store",
     "shipped",
     "device",
+    "directory",
     "progress",
 )
 
@@ -88,12 +89,12 @@ class Settings:
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the trajectory, and nothing else."""
         config = dataclasses.asdict(self)
+        for group in ("benchmark", "service"):
+            for name in _EXECUTION:
+                config[group].pop(name, None)
         if not self.guided:
             for group in ("proxy", "service", "batch"):
                 del config[group]
-        else:
-            for name in _EXECUTION:
-                config["service"].pop(name, None)
         del config["targets"]
         return config
 
