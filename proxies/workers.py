@@ -1,7 +1,7 @@
 """Where misses are computed: in this process, or in several of this machine or of a cluster.
 
-A score does not depend on which: every worker uses one thread, and every network draws its
-weights from its own seed.
+A score does not depend on which: every worker uses one thread, and no network's weights depend on
+what else is built.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import itertools
-import json
 import multiprocessing
 import os
 import pickle
@@ -28,12 +26,12 @@ import numpy as np
 from conf.errors import UsageError
 from proxies.batch import Minibatch
 from proxies.failures import WORKER_DIED
+from proxies.memory import keep_memory
 from proxies.registry import Proxy
 from spaces.base import Architecture, SearchSpace
+from spaces.initial_weights import InitialWeights
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from proxies.engine import ProxyEngine, Scores
 
 CHUNK: Final = 16
@@ -67,7 +65,7 @@ class Job:
 
     space: SearchSpace
     batch: Minibatch
-    seed: int
+    weights: InitialWeights
     running_stats: bool
     device: str
     dtype: str
@@ -77,6 +75,7 @@ class Job:
         """The engine, which brings torch in."""
         from proxies.engine import ProxyEngine
 
+        keep_memory()
         return ProxyEngine(self.device, threads=1, dtype=self.dtype)
 
     def run(self, chunk: Chunk) -> Result:
@@ -106,8 +105,7 @@ class Job:
             return scores
         began = time.perf_counter()
         with contextlib.suppress(Exception):  # one by one, each failure gets its reason
-            seeds = [self._seed_of(arch) for arch in chunk.archs]
-            module = self.space.stacked_network(chunk.archs, seeds)
+            module = self.space.stacked_network(chunk.archs, self.weights)
             if module is not None:
                 building = (time.perf_counter() - began) / len(chunk.archs)
                 proxies = [chunk.proxies[column] for column in columns]
@@ -124,7 +122,7 @@ class Job:
 
         began = time.perf_counter()
         try:
-            network = self._build(arch)
+            network = self.weights.network(self.space, arch, running_stats=self.running_stats)
         except UsageError:
             raise
         except Exception as error:
@@ -135,24 +133,6 @@ class Job:
         stack = Single(network, memory_format=torch.channels_last)
         scores = self.engine.score(stack, self.batch, proxies)
         return scores._replace(seconds=scores.seconds + building)
-
-    def _build(self, arch: Architecture) -> nn.Module:
-        """Build the network, its weights drawn from the seed, the network's key and ``arch``."""
-        import torch
-
-        precision = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(self._seed_of(arch))
-                return self.space.network(arch, running_stats=self.running_stats)
-        finally:
-            torch.set_default_dtype(precision)
-
-    def _seed_of(self, arch: Architecture) -> int:
-        key = json.dumps(self.space.network_key(), sort_keys=True)
-        text = f"{self.seed}|{key}|{self.space.format(arch)}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def inline(job: Job, chunks: Iterable[Chunk]) -> Iterator[Result]:

@@ -165,6 +165,17 @@ class NASBench101(SearchSpace):
 
         return Network(self.canonical(arch), classes or self.classes, running_stats=running_stats)
 
+    def draw(self, layer: nn.Module) -> None:
+        """Draw the classifier as :mod:`spaces.nasbench101.network` does; others as they do."""
+        from torch import nn
+
+        from spaces.nasbench101.network import draw_classifier
+
+        if isinstance(layer, nn.Linear):
+            draw_classifier(layer)
+        else:
+            super().draw(layer)
+
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
         """Load the results of 108 epochs.
 

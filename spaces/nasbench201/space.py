@@ -19,6 +19,7 @@ from spaces.nasbench201.cell import EDGE_NAMES, EDGES, NODES, OPERATIONS, repres
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.initial_weights import InitialWeights
     from spaces.table import Table
 
 
@@ -141,13 +142,14 @@ class NASBench201(SearchSpace):
             running_stats=running_stats,
         )
 
-    def stacked_network(self, archs: Sequence[Architecture], seeds: Sequence[int]) -> nn.Module:
+    def stacked_network(self, archs: Sequence[Architecture], weights: InitialWeights) -> nn.Module:
         """Build networks that run as one; see :mod:`spaces.nasbench201.stacked`."""
         from spaces.nasbench201.stacked import StackedNetwork
 
         return StackedNetwork(
+            self,
             archs,
-            seeds,
+            weights,
             self.classes,
             widths=(self.channels, 2 * self.channels, 4 * self.channels),
             cells=self.cells,
