@@ -104,6 +104,8 @@ class ScoringService:
         running_stats: whether BatchNorms keep running statistics.
         device: cpu, cuda, or auto.
         dtype: precision of the proxies that leave it open, float32 or float64.
+        stack: how many networks to run as one, where the space can. By default one on a CPU, and on
+            a GPU as many as its memory was seen to hold. Scores agree to rounding.
         progress: whether to show a bar on the terminal when work takes longer than two seconds.
 
     Attributes:
@@ -132,6 +134,7 @@ class ScoringService:
         running_stats: bool = False,
         device: str = "auto",
         dtype: str = "float32",
+        stack: int | None = None,
         progress: bool = False,
     ) -> None:
         for setting, value, legal in (
@@ -144,8 +147,10 @@ class ScoringService:
                 raise unknown_name(f"service.{setting}", value, legal)
         if processes is not None and processes < 1:
             raise UsageError(f"service.processes={processes} is not possible; give 1 or more.")
+        if stack is not None and stack < 1:
+            raise UsageError(f"service.stack={stack} is not possible; give 1 or more.")
         self.space = space
-        self.workers, self.processes = workers, processes
+        self.workers, self.processes, self.stack = workers, processes, stack
         self._cluster: RayCluster | None = None
         if workers == "ray":
             from proxies.ray_workers import RayCluster
@@ -345,7 +350,7 @@ class ScoringService:
         needs_data = any(proxy.needs_data for proxies in alike for proxy in proxies)
         batch = self.batch if needs_data else Minibatch.empty(self._input_shape)
         job = workers.Job(
-            self.space, batch, self.weights, self.running_stats, self.device, self.dtype
+            self.space, batch, self.weights, self.running_stats, self.device, self.dtype, self.stack
         )
         names = ", ".join(sorted({proxy.name for proxies in alike for proxy in proxies}))
         title = f"scoring {self.space.name} | {names}"

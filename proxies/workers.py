@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 CHUNK: Final = 16
 """Architectures that a worker takes at a time: about half a second of work."""
 
+_SHARE_OF_MEMORY: Final = 0.7
+"""Of what a GPU has free, for networks that run as one."""
+
 DEATHS: Final = 3
 """How often a chunk may be lost with its worker before its architectures are tried alone."""
 
@@ -69,6 +72,7 @@ class Job:
     running_stats: bool
     device: str
     dtype: str
+    stack: int | None = None
 
     @functools.cached_property
     def engine(self) -> ProxyEngine:
@@ -78,11 +82,16 @@ class Job:
         keep_memory()
         return ProxyEngine(self.device, threads=1, dtype=self.dtype)
 
+    @functools.cached_property
+    def _room(self) -> dict[frozenset[str], int]:
+        """How many networks a GPU holds at once, by the passes that run."""
+        return {}
+
     def run(self, chunk: Chunk) -> Result:
-        """Score a chunk: what can be by passes over all of it at once, the rest one by one."""
+        """Score a chunk: what can be by passes over many networks at once, the rest one by one."""
         began = time.perf_counter()
         with self.engine.session():
-            scores = self._score_together(chunk)
+            scores = self._score_grouped(chunk) if self._grouping else self._score_light(chunk)
             for row, arch in enumerate(chunk.archs):
                 missing = np.flatnonzero(np.isnan(scores.values[row]))
                 if len(missing):
@@ -92,14 +101,62 @@ class Job:
                     scores.reasons.update({(row, n): why for (_, n), why in found.reasons.items()})
         return Result(chunk, scores, time.perf_counter() - began)
 
-    def _score_together(self, chunk: Chunk) -> Scores:
-        """Score by the passes that are faster over many networks; NaN is what is left to do."""
-        from proxies.engine import Scores
+    @property
+    def _grouping(self) -> bool:
+        """Whether networks run layer by layer: on a CPU that is slower than one by one."""
+        return self.engine.device.type == "cuda" if self.stack is None else self.stack > 1
+
+    def _score_grouped(self, chunk: Chunk) -> Scores:
+        """Score by networks that run layer by layer; NaN is what is left to do."""
+        from proxies.stack import Grouped
+
+        scores = _nothing(chunk)
+        start = 0
+        with contextlib.suppress(Exception):  # one by one, each failure gets its reason
+            while start < len(chunk.archs):
+                rows = slice(start, start + self._fitting(chunk))
+                began = time.perf_counter()
+                module = self.space.grouped_network(chunk.archs[rows], self.weights)
+                if module is None:
+                    return self._score_light(chunk)
+                stack = Grouped(module)
+                building = (time.perf_counter() - began) / stack.size
+                with self._measuring(chunk, stack.size):
+                    found = self.engine.score(stack, self.batch, chunk.proxies)
+                scores.values[rows] = found.values
+                scores.seconds[rows] = found.seconds + building
+                start += stack.size
+        return scores
+
+    def _fitting(self, chunk: Chunk) -> int:
+        """Return how many networks to run as one: on a GPU, as many as it was seen to hold."""
+        if self.stack is not None:
+            return self.stack
+        return self._room.get(frozenset(proxy.reads for proxy in chunk.proxies), 1)
+
+    @contextlib.contextmanager
+    def _measuring(self, chunk: Chunk, networks: int) -> Iterator[None]:
+        """Learn from the memory that ``networks`` take on a GPU how many it holds."""
+        passes = frozenset(proxy.reads for proxy in chunk.proxies)
+        if self.stack is not None or passes in self._room:
+            yield
+            return
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield
+        each = max(1, (torch.cuda.max_memory_allocated() - before) // networks)
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info()
+        self._room[passes] = max(1, min(len(chunk.archs), int(_SHARE_OF_MEMORY * free / each)))
+
+    def _score_light(self, chunk: Chunk) -> Scores:
+        """Score by the passes so light that building a network takes longer; NaN is left to do."""
         from proxies.passes.run import STACKING
         from proxies.stack import Stacked
 
-        shape = (len(chunk.archs), len(chunk.proxies))
-        scores = Scores(np.full(shape, np.nan), np.zeros(shape), {})
+        scores = _nothing(chunk)
         columns = [c for c, proxy in enumerate(chunk.proxies) if proxy.reads in STACKING]
         if not columns:
             return scores
@@ -267,11 +324,14 @@ def _work(chunk: Chunk) -> Result:
     return _job.run(chunk)
 
 
-def _dead(chunk: Chunk) -> Result:
+def _nothing(chunk: Chunk) -> Scores:
     from proxies.engine import Scores
 
     shape = (len(chunk.archs), len(chunk.proxies))
-    reasons = {
-        (row, proxy.name): WORKER_DIED for row in range(len(chunk.archs)) for proxy in chunk.proxies
-    }
-    return Result(chunk, Scores(np.full(shape, np.nan), np.zeros(shape), reasons), 0.0)
+    return Scores(np.full(shape, np.nan), np.zeros(shape), {})
+
+
+def _dead(chunk: Chunk) -> Result:
+    rows = range(len(chunk.archs))
+    reasons = {(row, proxy.name): WORKER_DIED for row in rows for proxy in chunk.proxies}
+    return Result(chunk, _nothing(chunk)._replace(reasons=reasons), 0.0)

@@ -196,6 +196,18 @@ class SearchSpace:
         """
         return None
 
+    def grouped_network(
+        self, archs: Sequence[Architecture], weights: InitialWeights
+    ) -> nn.Module | None:
+        """Build K networks whose layers run together, or return None where the space cannot.
+
+        The module maps float [K x n, channels, height, width], network by network, to logits
+        [K x n, classes], and has ``networks`` = K. It is made of the layers in
+        :mod:`spaces.grouped`. Network k computes what ``weights.network(self, archs[k])`` does
+        without running statistics.
+        """
+        return None
+
     def network_key(self) -> dict[str, Any]:
         """Everything besides the architecture that decides what :meth:`network` builds."""
         return {"space": self.name, "classes": self.classes, "image_size": self.image_size}

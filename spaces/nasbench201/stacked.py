@@ -163,6 +163,22 @@ def _layers(arch: Architecture, classes: int, widths: Sequence[int], cells: int)
     yield Layer("head.4", ((classes, channels), (classes,)), channels)
 
 
+def drawn_by_path(
+    space: SearchSpace,
+    arch: Architecture,
+    weights: InitialWeights,
+    classes: int,
+    widths: Sequence[int],
+    cells: int,
+) -> dict[str, list[Tensor]]:
+    """Draw the tensors of one network, by the path of their layer in it."""
+    layers = list(_layers(arch, classes, widths, cells))
+    if weights.init == "shared":
+        return {layer.path: list(_drawn_alike(weights, space, layer)) for layer in layers}
+    tensors = _parted(_draw(weights.seed_of(space, arch), layers), layers)
+    return {layer.path: [next(tensors) for _ in layer.shapes] for layer in layers}
+
+
 def _draw(seed: int, layers: Sequence[Layer]) -> Tensor:
     """Draw layers at once, flat [numbers]: the same numbers as one after the other."""
     sizes = [sum(map(math.prod, layer.shapes)) for layer in layers]
