@@ -1,8 +1,9 @@
 """The published way of scoring, in our own few lines: a fresh copy and its own passes each.
 
 Abdelfattah et al. 2021 score a network by copying it for every proxy, preparing the copy, and
-running what that proxy needs. Only the way of working is reproduced here, as the baseline of the
-speed measurements; the definitions are those of :mod:`proxies`.
+running what that proxy needs. A network that can build itself anew is copied so, any other by a
+deep copy whose BatchNorms do nothing if a proxy wants none. Only the way of working is reproduced
+here, as the baseline of the speed measurements; the definitions are those of :mod:`proxies`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from benchmarks.published_network import PublishedNetwork
 
 Published = Callable[[nn.Module, Tensor, Tensor], float]
 
@@ -31,8 +34,18 @@ def _sum(net: nn.Module, term: Callable[[Tensor, Tensor], Tensor]) -> float:
     )
 
 
+def _copy(network: nn.Module, norm: bool = True) -> nn.Module:
+    if isinstance(network, PublishedNetwork):
+        return network.copied(norm)
+    net = copy.deepcopy(network)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d) and not norm:
+            module.forward = lambda x: x  # type: ignore[method-assign, assignment]
+    return net.train()
+
+
 def _backward(network: nn.Module, inputs: Tensor, targets: Tensor) -> nn.Module:
-    net = copy.deepcopy(network).train()
+    net = _copy(network)
     net.zero_grad()
     torch.autograd.backward(functional.cross_entropy(net(inputs), targets))
     return net
@@ -55,7 +68,7 @@ def plain(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 def grasp(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     """Copy; gradient, gradient with graph, backward of their product."""
-    net = copy.deepcopy(network).train()
+    net = _copy(network)
     weights = [layer.weight for layer in _layers(net)]
     loss = functional.cross_entropy(net(inputs), targets)
     first = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -63,7 +76,7 @@ def grasp(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     second = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
     inner = sum(
         ((a.detach() * b).sum() for a, b in zip(first, second, strict=True) if a is not None),
-        torch.zeros(()),
+        torch.zeros((), device=inputs.device),
     )
     torch.autograd.backward(inner)
     return _sum(net, lambda w, product: -w * product)
@@ -71,7 +84,7 @@ def grasp(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 def fisher(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     """Copy; hooks on every layer; one backward pass."""
-    net = copy.deepcopy(network).train()
+    net = _copy(network)
     total = [0.0]
 
     def watch(layer: nn.Conv2d | nn.Linear, output: Tensor) -> None:
@@ -92,26 +105,24 @@ def fisher(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 
 def jacob_cov(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     """Copy; backward of the sum of the logits to the inputs."""
-    net = copy.deepcopy(network).train()
+    net = _copy(network)
     inputs = inputs.clone().requires_grad_()
     logits = net(inputs)
     logits.backward(torch.ones_like(logits))
     assert inputs.grad is not None
-    eigenvalues = np.linalg.eig(np.corrcoef(inputs.grad.flatten(1).numpy()))[0] + 1e-5
+    eigenvalues = np.linalg.eig(np.corrcoef(inputs.grad.flatten(1).cpu().numpy()))[0] + 1e-5
     return -float(np.sum(np.log(eigenvalues) + 1 / eigenvalues).real)
 
 
 def synflow(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     """Copy; absolute values of all tensors; float64; one backward pass from ones."""
-    net = copy.deepcopy(network)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.forward = lambda x: x  # type: ignore[method-assign, assignment]
+    net = _copy(network, norm=False)
     for tensor in net.state_dict().values():
         tensor.abs_()
     net.zero_grad()
     net.double()
-    net(torch.ones([1, *inputs.shape[1:]], dtype=torch.float64)).sum().backward()
+    ones = torch.ones([1, *inputs.shape[1:]], dtype=torch.float64, device=inputs.device)
+    net(ones).sum().backward()
     return _sum(net, lambda w, g: (w * g).abs())
 
 

@@ -1,37 +1,56 @@
 """Scoring throughput against the published way of working, paired in one run.
 
-``python -m benchmarks.scoring [--json FILE] [--architectures N]`` scores random distinct
-NAS-Bench-201 cells, group by group in turn with the published way, on one thread each, and prints
-architectures per second of both, their ratio, and how far memory rises above what is loaded before
-the first network. Building the network counts on both sides.
+``python -m benchmarks.scoring [--json FILE] [--architectures N] [--device cuda] [--init shared]``
+scores random distinct NAS-Bench-201 cells, group by group in turn with the published way, each way
+in a process of its own with one thread, and prints architectures per second of both, their ratio,
+and how far memory rises above what is loaded before the first network. Building the network counts
+on both sides.
+
+The published way is measured twice: on the network as its code holds it, thirty operations a cell
+(:mod:`benchmarks.published_network`), which gives ``ratio``, and on Assay's own network
+(``ratio_same_network``). ``whole_space_ratio`` is for all 15,625 cells: the published way scores
+each, Assay one of each of 5,044 families, of which a random sample is timed.
 
 It also says how many multiply-adds of convolutions ours needs, at two operations each, and how
 many operations a second that comes to, beside those of a product of two matrices 1024 x 1024 in
-the same run. Of the convolutions of one forward pass over the minibatch, the loss takes three times
-as many, the input Jacobian one more, GraSP five more; synaptic flow takes those of two pictures.
+the same process. Of the convolutions of one forward pass over the minibatch, the loss takes three
+times as many, the input Jacobian one more, GraSP five more; synaptic flow takes those of two
+pictures.
+
+``--full`` adds, for each case, stacks of several sizes, and one and two worker processes.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import contextlib
+import dataclasses
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
+from analysis.figures import PALETTE, STYLE, save_figure
 from analysis.files import write_json
-from benchmarks import published
+from benchmarks import published, workers
+from benchmarks.cells import distinct_cells
+from benchmarks.published_network import PublishedNetwork
 from proxies.batch import pictures
 from proxies.service import ScoringService
 from spaces.base import Architecture
+from spaces.initial_weights import INITS
+from spaces.nasbench201.cell import representatives
 from spaces.nasbench201.space import NASBench201
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SEVEN = ("grad_norm", "snip", "grasp", "fisher", "plain", "jacob_cov", "synflow")
 CASES: dict[str, tuple[str, ...]] = {
@@ -47,60 +66,107 @@ FORWARD_PASSES: dict[str, float] = {"seven": 9 + 2 / 64, "six": 4 + 2 / 64, "syn
 GROUP = 8
 """Cells that one way scores before it is the other's turn."""
 
+WORKERS_CELLS = {"seven": 48, "six": 64, "synflow": 1024}
+"""Cells that workers share, with ``--full``."""
 
-def distinct_cells(space: NASBench201, n: int) -> list[Architecture]:
-    """Draw ``n`` cells that compute different functions."""
-    rng = np.random.default_rng(0)
-    found: dict[Architecture, Architecture] = {}
-    while len(found) < n:
-        (arch,) = space.sample(rng, 1)
-        found.setdefault(space.canonical(arch), arch)
-    return list(found.values())
+STACKS = (1, 4, 16)
+"""How many networks run as one, with ``--full``."""
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """Time one call."""
+@dataclass(frozen=True)
+class Settings:
+    """What both ways are given, and how Assay scores."""
+
+    names: tuple[str, ...]
+    device: str = "cpu"
+    init: str = "independent"
+    stack: int | None = None
+    processes: int = 1
+
+
+class Ours:
+    """Asks the service."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.space = NASBench201("cifar10")
+        self.batch = pictures(self.space)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self.service = ScoringService(
+            self.space,
+            batch=self.batch,
+            store="memory",
+            device=self.settings.device,
+            init=self.settings.init,  # type: ignore[arg-type]
+            stack=self.settings.stack,
+            workers="processes" if self.settings.processes > 1 else "inline",
+            processes=self.settings.processes,
+            shipped=False,
+        )
+
+    def score(self, archs: Sequence[Architecture]) -> None:
+        """Score every one, none of which is known yet."""
+        self._fresh()
+        self.service.score(archs, self.settings.names)
+
+
+class Published:
+    """Builds each network, then copies and runs it once for each proxy."""
+
+    def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(1)
+        self.names, self.device = settings.names, settings.device
+        self.space = NASBench201("cifar10")
+        batch = pictures(self.space)
+        assert batch.targets is not None
+        self.inputs, self.targets = batch.inputs.to(self.device), batch.targets.to(self.device)
+
+    def score(self, archs: Sequence[Architecture]) -> None:
+        """Score one after the other."""
+        for arch in archs:
+            network = self.network(arch).to(self.device)
+            for name in self.names:
+                published.PROXIES[name](network, self.inputs, self.targets)
+
+    def network(self, arch: Architecture) -> torch.nn.Module:
+        """Build the network as the published code holds it."""
+        return PublishedNetwork(arch, self.space.classes)
+
+
+class SameNetwork(Published):
+    """The published way on Assay's network."""
+
+    def network(self, arch: Architecture) -> torch.nn.Module:
+        """Build the network with the operations of ``arch`` alone."""
+        return self.space.network(arch)
+
+
+WAYS: Final[dict[str, type[Ours] | type[Published]]] = {
+    "ours": Ours,
+    "published_way": Published,
+    "same_network": SameNetwork,
+}
+
+_way: Ours | Published
+_memory: float
+
+
+def _begin(way: str, settings: Settings) -> None:
+    global _way, _memory  # noqa: PLW0603
+    _way = WAYS[way](settings)
+    _memory = _high_water()
+
+
+def _seconds(archs: Sequence[Architecture]) -> float:
     began = time.perf_counter()
-    work()
+    _way.score(archs)
     return time.perf_counter() - began
 
 
-class Ways:
-    """Both ways of scoring one cell of NAS-Bench-201 by some proxies, on one thread."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        torch.set_num_threads(1)
-        self.names = names
-        self.space = NASBench201("cifar10")
-        self.batch = pictures(self.space)
-        self.service = ScoringService(
-            self.space, batch=self.batch, store="memory", device="cpu", shipped=False
-        )
-
-    def ours(self, archs: Sequence[Architecture]) -> None:
-        """Ask the service."""
-        self.service.score(archs, self.names)
-
-    def published(self, archs: Sequence[Architecture]) -> None:
-        """Build each network, then copy and run it once for each proxy."""
-        assert self.batch.targets is not None
-        for arch in archs:
-            network = self.space.network(arch)
-            for name in self.names:
-                published.PROXIES[name](network, self.batch.inputs, self.batch.targets)
-
-
-def peak_megabytes(way: str, names: Sequence[str], cells: Sequence[Architecture]) -> float:
-    """Score ``cells`` one way in a process of its own; return how far its memory rose."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_memory, way, names, cells).result()
-
-
-def _memory(way: str, names: Sequence[str], cells: Sequence[Architecture]) -> float:
-    ways = Ways(names)
-    before = _high_water()
-    getattr(ways, way)(cells)
-    return _high_water() - before
+def _risen() -> float:
+    return _high_water() - _memory
 
 
 def _high_water() -> float:
@@ -112,62 +178,152 @@ def _high_water() -> float:
 def matrix_rate() -> float:
     """Measure operations a second of a product of float32 matrices, in billions, on one thread."""
     side = 1024
+    torch.set_num_threads(1)
     matrix = torch.rand(side, side)
-    times = [seconds(lambda: matrix @ matrix) for _ in range(9)]
+    times = []
+    for _ in range(9):
+        began = time.perf_counter()
+        torch.mm(matrix, matrix)
+        times.append(time.perf_counter() - began)
     return 2 * side**3 / statistics.median(times) / 1e9
 
 
-def measure(case: str, architectures: int) -> dict[str, Any]:
-    """Score groups of cells both ways in turn; a first group that warms up is not counted."""
-    names = CASES[case]
-    ways = Ways(names)
-    cells = distinct_cells(ways.space, architectures + GROUP)
-    rates = [matrix_rate()]
-    times: dict[str, list[float]] = {"ours": [], "published": []}
-    for start in range(0, len(cells), GROUP):
-        group = cells[start : start + GROUP]
-        times["ours"].append(seconds(functools.partial(ways.ours, group)))
-        times["published"].append(seconds(functools.partial(ways.published, group)))
-        rates.append(matrix_rate())
-    flops = ways.service.score(cells[GROUP:], ["flops"]).values.sum()
-    needed = 2 * flops * len(ways.batch.inputs) * FORWARD_PASSES[case] / 1e9
-    ours, theirs = (sum(times[way][1:]) for way in ("ours", "published"))
-    ratios = [b / a for a, b in zip(times["ours"][1:], times["published"][1:], strict=True)]
+class Process:
+    """One way, in a process of its own that lives as long as this is open."""
+
+    def __init__(self, way: str, settings: Settings) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(
+            1, mp_context=spawn, initializer=_begin, initargs=(way, settings)
+        )
+
+    def call(self, work: Callable[..., float], *given: Any) -> float:
+        """Run there."""
+        return self._pool.submit(work, *given).result()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pool.shutdown()
+
+
+@contextlib.contextmanager
+def processes(ways: Sequence[str], settings: Settings) -> Iterator[list[Process]]:
+    """Yield a process for each way."""
+    opened = [Process(way, settings) for way in ways]
+    try:
+        yield opened
+    finally:
+        for process in opened:
+            process.close()
+
+
+def measure(settings: Settings, forward_passes: float, architectures: int) -> dict[str, Any]:
+    """Score groups of cells each way in turn; a first group that warms up is not counted."""
+    space = NASBench201("cifar10")
+    cells = distinct_cells(space, architectures + GROUP)
+    families = sorted(set(representatives().values()))
+    sample = np.random.default_rng(1).choice(len(families), architectures, replace=False)
+    rates = []
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    with processes(list(WAYS), settings) as opened:
+        for start in range(0, len(cells), GROUP):
+            group = cells[start : start + GROUP]
+            for way, process in zip(WAYS, opened, strict=True):
+                times[way].append(process.call(_seconds, group))
+            rates.append(opened[0].call(matrix_rate))
+        anywhere = opened[0].call(_seconds, [families[n] for n in sample])
+        memory = [process.call(_risen) for process in opened]
+    costs = ScoringService(space, store="memory", device="cpu", shipped=False)
+    flops = costs.score(cells[GROUP:], ["flops"]).values.sum()
+    needed = 2 * flops * len(pictures(space).inputs) * forward_passes / 1e9
+    ours, theirs, same = (sum(times[way][1:]) for way in WAYS)
     return {
         "ours_per_second": architectures / ours,
         "published_way_per_second": architectures / theirs,
         "ratio": theirs / ours,
-        "median_ratio_of_groups": statistics.median(ratios),
-        "ours_peak_megabytes": peak_megabytes("ours", names, cells[:3]),
-        "published_way_peak_megabytes": peak_megabytes("published", names, cells[:3]),
+        "same_network_per_second": architectures / same,
+        "ratio_same_network": same / ours,
+        "whole_space_ratio": len(representatives()) * theirs / (len(families) * anywhere),
+        "ours_peak_megabytes": memory[0],
+        "published_way_peak_megabytes": memory[1],
         "ours_gigaflops": needed / architectures,
         "ours_gigaflops_per_second": needed / ours,
         "matrix_gigaflops_per_second": statistics.median(rates),
-        "device": "cpu",
-        "threads": torch.get_num_threads(),
+        "device": settings.device,
+        "init": settings.init,
+        "threads": 1,
         "architectures": architectures,
     }
+
+
+def rate(settings: Settings, architectures: int) -> float:
+    """Measure architectures a second of ours alone, a first group not counted."""
+    cells = distinct_cells(NASBench201("cifar10"), architectures + GROUP)
+    with processes(["ours"], settings) as (ours,):
+        ours.call(_seconds, cells[:GROUP])
+        return architectures / ours.call(_seconds, cells[GROUP:])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every case and print it; with ``--json`` also write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--architectures", type=int, default=20, help="cells per case")
+    parser.add_argument("--architectures", type=int, default=16, help="cells per case")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--init", choices=INITS, default=INITS[0])
+    parser.add_argument("--full", action="store_true", help="also stacks and workers")
     options = parser.parse_args(arguments)
-    figures = {}
-    for case in CASES:
-        figures[case] = row = measure(case, options.architectures)
+    figures: dict[str, Any] = {}
+    for case, names in CASES.items():
+        settings = Settings(names, options.device, options.init)
+        figures[case] = row = measure(settings, FORWARD_PASSES[case], options.architectures)
         print(
-            f"{case:<10}{row['ours_per_second']:8.1f} a second, the published way "
-            f"{row['published_way_per_second']:6.1f}: {row['ratio']:.2f} times; peak memory "
+            f"{case:<8}{row['ours_per_second']:7.1f} a second, the published way "
+            f"{row['published_way_per_second']:5.2f}: {row['ratio']:.1f} times "
+            f"({row['ratio_same_network']:.1f} on the same network, whole space "
+            f"{row['whole_space_ratio']:.1f}); peak memory "
             f"{row['ours_peak_megabytes']:.0f} MB, {row['published_way_peak_megabytes']:.0f} MB; "
             f"{row['ours_gigaflops']:.1f} Gflop, "
             f"{row['ours_gigaflops_per_second']:.0f} a second, "
-            f"matrices at {row['matrix_gigaflops_per_second']:.0f}"
+            f"matrices at {row['matrix_gigaflops_per_second']:.0f}",
+            flush=True,
         )
+        if options.full:
+            row["stacks"] = {
+                str(stack): rate(dataclasses.replace(settings, stack=stack), options.architectures)
+                for stack in STACKS
+            }
+            found = workers.compare(names, WORKERS_CELLS[case], rounds=1, device=options.device)
+            row["workers"] = {kind: speeds.rate for kind, speeds in found.items()}
+            for what in ("stacks", "workers"):
+                rates = ", ".join(f"{kind} {n:.2f}" for kind, n in row[what].items())
+                print(f"{'':<8}cells a second by {what}: {rates}", flush=True)
     if options.json:
         write_json(options.json, figures)
+        save_figure(plotted(figures), options.json.with_suffix(""))
+
+
+def plotted(figures: dict[str, Any]) -> Figure:
+    """Draw how many times as fast as the published way each case is."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    bars = {
+        "published way, on its network": "ratio",
+        "published way, on ours": "ratio_same_network",
+        "whole space": "whole_space_ratio",
+    }
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6, 2.6))
+        ax = figure.subplots()
+        for n, (label, key) in enumerate(bars.items()):
+            places = np.arange(len(figures)) + (n - 1) * 0.27
+            heights = [row[key] for row in figures.values()]
+            ax.bar_label(ax.bar(places, heights, 0.25, label=label, color=PALETTE[n]), fmt="%.1f")
+        ax.set_xticks(range(len(figures)), list(figures))
+        ax.set_ylabel("times as fast")
+        ax.legend()
+    return figure
 
 
 if __name__ == "__main__":

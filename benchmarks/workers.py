@@ -4,8 +4,8 @@
 distinct NAS-Bench-201 cells in this process, in one and in two processes, and, where Ray is
 installed, in two actors on two nodes that this machine plays; each worker uses one thread of the
 CPU. In each round every kind has its turn. Printed are medians over the rounds: seconds until the
-workers take their first chunk, architectures a second from then on, and the ratio of that to this
-process in the same round.
+workers take their first chunk, architectures a second from then on, and how many times as many that
+is as with one process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks.scoring import distinct_cells
+from benchmarks.cells import distinct_cells
 from proxies import registry, workers
 from proxies.batch import pictures
 from proxies.workers import CHUNK, Chunk, Job, Result
@@ -86,6 +86,31 @@ def ways() -> Iterator[dict[str, Way]]:
         yield found | {"2 Ray nodes": partial(cluster.score, count=cluster.room())}
 
 
+def compare(
+    names: Sequence[str], architectures: int, rounds: int, device: str = "cpu"
+) -> dict[str, Speed]:
+    """Let each kind of workers score the same cells in turn; return medians over the rounds."""
+    space, proxies = NASBench201("cifar10"), tuple(map(registry.get, names))
+    cells = distinct_cells(space, architectures)
+    chunks = [
+        Chunk(tuple(cells[start : start + CHUNK]), proxies) for start in range(0, len(cells), CHUNK)
+    ]
+    weights = InitialWeights()
+    job = Job(space, pictures(space), weights, running_stats=False, device=device, dtype="float32")
+    measure(workers.inline(job, chunks[:1]))
+    speeds: dict[str, list[Speed]] = {}
+    with ways() as compared:
+        for _ in range(rounds):
+            for name, way in compared.items():
+                # Pickled once for each way: what the engine has in memory stays here.
+                fresh = dataclasses.replace(job)
+                speeds.setdefault(name, []).append(measure(iter(way(fresh, chunks))))
+    return {
+        name: Speed(*(statistics.median(column) for column in zip(*found, strict=True)))
+        for name, found in speeds.items()
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print one line for each kind of workers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -93,27 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--architectures", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     wanted = parser.parse_args(arguments)
-    space, proxy = NASBench201("cifar10"), registry.get(wanted.proxy)
-    cells = distinct_cells(space, wanted.architectures)
-    chunks = [
-        Chunk(tuple(cells[start : start + CHUNK]), (proxy,))
-        for start in range(0, len(cells), CHUNK)
-    ]
-    weights = InitialWeights()
-    job = Job(space, pictures(space), weights, running_stats=False, device="cpu", dtype="float32")
-    measure(workers.inline(job, chunks[:1]))
-    speeds: dict[str, list[Speed]] = {}
-    with ways() as compared:
-        for _ in range(wanted.rounds):
-            for name, way in compared.items():
-                # Pickled once for each way: what the engine has in memory stays here.
-                fresh = dataclasses.replace(job)
-                speeds.setdefault(name, []).append(measure(iter(way(fresh, chunks))))
-    print(f"{wanted.proxy}, {len(cells)} cells, {os.cpu_count()} cores, {wanted.rounds} rounds")
-    for name, ours in speeds.items():
-        start, rate = (statistics.median(column) for column in zip(*ours, strict=True))
-        pairs = zip(ours, speeds["inline"], strict=True)
-        ratio = statistics.median(speed.rate / alone.rate for speed, alone in pairs)
+    found = compare([wanted.proxy], wanted.architectures, wanted.rounds)
+    print(
+        f"{wanted.proxy}, {wanted.architectures} cells, {os.cpu_count()} cores, "
+        f"{wanted.rounds} rounds"
+    )
+    for name, (start, rate) in found.items():
+        ratio = rate / found["1 process"].rate
         print(f"{name:<12}{start:6.1f} s to start{rate:8.1f} architectures/s{ratio:6.2f} times")
 
 
