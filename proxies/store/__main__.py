@@ -23,6 +23,7 @@ _FIELDS: Final[Mapping[str, Callable[[Key], object]]] = {
     "space": lambda key: key.get("network", {}).get("space"),
     "proxy": lambda key: str(key.get("proxy")).partition("(")[0],
     "version": lambda key: key.get("version"),
+    "init": lambda key: key.get("init"),
     "seed": lambda key: key.get("seed"),
     "batch": lambda key: key.get("batch"),
 }
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     group.add_argument("--space", type=_words, metavar="NAME,…")
     group.add_argument("--proxy", type=_words, metavar="NAME,…")
     group.add_argument("--version", type=_words, metavar="N,…", help="version of the proxy")
+    group.add_argument("--init", type=_words, metavar="NAME,…", help="independent or shared")
     group.add_argument("--seed", type=_words, metavar="N,…", help="seed of the initial weights")
     group.add_argument(
         "--batch", type=_words, metavar="START,…", help="start of the minibatch's fingerprint"
@@ -144,7 +146,7 @@ def _merge(args: argparse.Namespace) -> None:
 
 
 def _prune(args: argparse.Namespace) -> None:
-    """Delete scores by space, proxy, version, seed or minibatch; needs --yes."""
+    """Delete scores by space, proxy, version, init, seed or minibatch; needs --yes."""
     if not any(getattr(args, name) for name in _FIELDS):
         options = ", ".join(f"--{name}" for name in _FIELDS)
         raise UsageError(f"prune needs to know what to delete; give one or more of: {options}.")
@@ -198,7 +200,7 @@ def _print(contexts: Sequence[Context]) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
-    for heading in ("space", "classes", "proxy", "version", "dtype", "seed", "batch"):
+    for heading in ("space", "classes", "proxy", "version", "dtype", "init", "seed", "batch"):
         table.add_column(heading, no_wrap=True)
     for heading in ("scores", "NaN", "ms each"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -206,7 +208,7 @@ def _print(contexts: Sequence[Context]) -> None:
         key = context.key
         table.add_row(
             *(_cell(_FIELDS["space"](key)), _cell(key.get("network", {}).get("classes"))),
-            *(_cell(key.get(name)) for name in ("proxy", "version", "dtype", "seed")),
+            *(_cell(key.get(name)) for name in ("proxy", "version", "dtype", "init", "seed")),
             _cell(str(key.get("batch", "-"))[:8]),
             *(f"{context.scores:,}", f"{context.failed:,}", f"{1000 * context.seconds:.3g}"),
         )

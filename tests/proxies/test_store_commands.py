@@ -78,7 +78,19 @@ def test_show_has_a_line_for_each_context(run, own):
     lines = run("show").splitlines()
     assert lines[-1] == "8 scores of 4 contexts"
     (line,) = (line for line in lines if "grasp" in line)
-    assert line.split() == ["two", "-", "grasp(n=1,m=2)", "1", "-", "1", "ab", "2", "1", "1e+03"]
+    assert line.split() == [
+        "two",
+        "-",
+        "grasp(n=1,m=2)",
+        "1",
+        "-",
+        "-",
+        "1",
+        "ab",
+        "2",
+        "1",
+        "1e+03",
+    ]
     assert run("show", own) == run("show")
 
 
@@ -88,7 +100,7 @@ def test_show_cuts_nothing_off(run, own, monkeypatch):
         store.put_many(store.context({"proxy": name, "batch": "0123456789abcdef"}), ROWS)
     monkeypatch.setenv("COLUMNS", "40")
     (line,) = (line for line in run("show").splitlines() if "reduced_training" in line)
-    assert line.split() == ["-", "-", name, "-", "-", "-", "01234567", "2", "1", "1e+03"]
+    assert line.split() == ["-", "-", name, "-", "-", "-", "-", "01234567", "2", "1", "1e+03"]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +188,7 @@ def test_prune_says_what_it_would_delete_and_deletes_with_yes(run, own):
 def test_prune_needs_to_know_what(refused, own, tmp_path):
     before = own.read_bytes()
     message = refused("prune", "--yes")
-    assert "give one or more of: --space, --proxy, --version, --seed, --batch." in message
+    assert "give one or more of: --space, --proxy, --version, --init, --seed, --batch." in message
     assert own.read_bytes() == before
 
 
