@@ -88,14 +88,20 @@ class Summed(nn.Module):
     def __init__(self, members: Sequence[Sequence[int]], networks: int) -> None:
         super().__init__()
         self.sizes, self.networks = [len(m) for m in members], networks
-        self.register_buffer("index", torch.tensor([k for m in members for k in m]))
+        brought: list[list[int]] = [[] for _ in range(networks)]
+        for place, network in enumerate(k for m in members for k in m):
+            brought[network].append(place)
+        # Each network gathers as many as any has, of zeros where it has fewer: unlike scattering,
+        # that adds in the same order on a GPU, too.
+        most, nothing = max(map(len, brought)), sum(self.sizes)
+        rows = [[*places, *[nothing] * (most - len(places))] for places in brought]
+        self.register_buffer("index", torch.tensor(rows, dtype=torch.int64).T.flatten())
 
     def forward(self, brought: Sequence[Tensor]) -> Tensor:
         """Add up."""
         if self.sizes == [self.networks]:
             return brought[0]
         parts = [torch.unflatten(b, 1, (s, -1)) for b, s in zip(brought, self.sizes, strict=True)]
-        examples, _, *rest = parts[0].shape
-        nothing = parts[0].new_zeros((examples, self.networks, *rest))
-        total: Tensor = nothing.index_add(1, self.index, torch.cat(parts, 1)).flatten(1, 2)
-        return total
+        nothing = torch.zeros_like(parts[0][:, :1])
+        gathered = torch.cat([*parts, nothing], 1).index_select(1, self.index)
+        return torch.unflatten(gathered, 1, (-1, self.networks)).sum(1).flatten(1, 2)

@@ -171,22 +171,6 @@ def _added(operation: Operation, jet: JetOf) -> Jet:
     return Jet(*parts)
 
 
-@_rule(_aten.index_add)
-def _added_at(operation: Operation, jet: JetOf) -> Jet:
-    """Linear in the first and the last argument."""
-    whole, axis, index, parts = operation.args
-    if operation.kwargs:
-        raise NoRuleError(str(operation.operator))
-    added: list[Tensor | None] = []
-    for first, second in zip(jet(whole), jet(parts), strict=True):
-        if second is None:
-            added.append(first)
-        else:
-            start = torch.zeros_like(whole) if first is None else first
-            added.append(start.index_add(axis, index, second))
-    return Jet(*added)
-
-
 @_rule(_aten.mul, _aten.mm, _aten.bmm, _aten.linear)
 def _product(operation: Operation, jet: JetOf) -> Jet:
     x, y, *bias = operation.args
