@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -16,24 +17,53 @@ from searchers.journal import Entry, Journal
 from searchers.streams import Streams
 from spaces.base import SearchSpace
 from spaces.benchmark import Benchmark
+from spaces.limits import LimitedSpace
+
+_LIMITED: Final = ("params", "flops", "latency_ms")
 
 
 @dataclass(frozen=True)
 class Budget:
     """When a trial ends: after ``models`` trainings, or once ``train_seconds`` are spent.
 
-    Time counts the training of every model and the computing of every score asked for. Raises
-    :class:`UsageError` for a budget that allows nothing.
+    Time counts the training of every model and the computing of every score asked for. What costs
+    more than ``max_params`` parameters, ``max_flops`` multiply-adds or ``max_latency_ms`` on
+    ``device`` is never trained; :meth:`limit` takes it out of a space. Raises :class:`UsageError`
+    for a budget that allows nothing.
     """
 
     models: int = 300
     train_seconds: float | None = None
+    max_params: float | None = None
+    max_flops: float | None = None
+    max_latency_ms: float | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.models < 1:
             raise UsageError(f"budget.models={self.models} must be at least 1.")
         if self.train_seconds is not None and not self.train_seconds > 0:
             raise UsageError(f"budget.train_seconds={self.train_seconds} must be positive or null.")
+        for kind, limit in self.limits.items():
+            if not limit > 0:
+                raise UsageError(f"budget.max_{kind}={limit} must be positive or null.")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The largest cost allowed, of each kind that is limited."""
+        limits = {kind: getattr(self, f"max_{kind}") for kind in _LIMITED}
+        return {kind: limit for kind, limit in limits.items() if limit is not None}
+
+    def limit(self, space: SearchSpace, benchmark: Benchmark) -> SearchSpace:
+        """Return ``space`` without what costs more than is allowed.
+
+        Raises :class:`UsageError` where nothing is left, and for costs that are not known.
+        """
+        limits = {
+            f"budget.max_{kind}": (benchmark.cost(kind, self.device), limit)
+            for kind, limit in self.limits.items()
+        }
+        return LimitedSpace(space, limits) if limits else space
 
     def spent(self, models: int, seconds: float) -> bool:
         """Whether nothing is left after so many models and so much time."""

@@ -18,6 +18,7 @@ from analysis.files import replacing, write_json, write_text
 from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture, SearchSpace
 from spaces.benchmark import Benchmark, Evaluation
+from spaces.costs import Cost, counted
 
 if TYPE_CHECKING:
     import torch
@@ -140,6 +141,10 @@ class TrainingBenchmark(Benchmark):
             found = Evaluation(val, val, test, seconds)
             self._journal.add(notation, found)
         return found
+
+    def cost(self, kind: str, device: str | None = None) -> Cost:
+        """Count parameters or operations on the networks; nothing else is known."""
+        return counted(self.space, kind, side=self.data.train.images.shape[-1])
 
     def describe(self) -> dict[str, Any]:
         """Return kind, pictures and their numbers, recipe and seed."""

@@ -125,4 +125,5 @@ class ModelZoo(SearchSpace):
             train_seconds=unknown_times(len(errors)),
             metric=DATASETS[self.dataset].metric,
             targets=_TARGETS[self.dataset],
+            costs={"params": lambda: np.array([m.params for m in self.models], np.float64)},
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture
+from spaces.nasbench201 import costs
 from spaces.nasbench201.cell import EDGES, OPERATIONS
 from spaces.table import Table, open_npz
 
@@ -59,6 +60,11 @@ def load(dataset: str, path: Path | None = None, epochs: int | None = None) -> T
         test=columns[f"test_{epochs}"],
         train_seconds=columns["train_seconds"] * np.float32(epochs / _FULL_EPOCHS),
         targets=_TARGETS[dataset],
+        costs={
+            "params": functools.partial(column, dataset, "params", path),
+            "flops": lambda: 1e6 * column(dataset, "flops_M", path),
+            **costs.measured(dataset, columns["ops"].astype(np.int64) @ _PLACES),
+        },
     )
 
 

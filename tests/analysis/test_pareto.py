@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.pareto import front, hypervolume, hypervolumes
+
+NUMBERS = st.one_of(st.integers(-3, 12).map(float), st.floats(-3, 12), st.just(float("nan")))
+MODELS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=30)
+REFERENCE = (0.0, 10.0)
+
+
+def split(models):
+    values, costs = np.array(models, np.float64).T
+    return values, costs
+
+
+def test_front_and_hypervolume_of_an_example():
+    values, costs = split([(5, 2), (3, 1), (4, 3), (9, 8), (9, 9), (1, 1), (5, 2)])
+    assert front(values, costs).tolist() == [1, 0, 3]
+    # 3 x 1 from cost 1 to 2, 5 x 6 from 2 to 8, 9 x 2 from 8 to 10
+    assert hypervolume(values, costs, REFERENCE) == 3 + 30 + 18
+
+
+def test_smaller_values_may_be_better():
+    values, costs = split([(5, 2), (3, 4), (4, 5)])
+    assert front(values, costs, higher_is_better=False).tolist() == [0, 1]
+    found = hypervolume(values, costs, (10.0, 10.0), higher_is_better=False)
+    assert found == hypervolume(-values, costs, (-10.0, 10.0)) == 5 * 2 + 7 * 6
+
+
+@given(MODELS)
+def test_the_front_is_what_nothing_dominates(models):
+    values, costs = split(models)
+    chosen = front(values, costs)
+    for i, (value, cost) in enumerate(models):
+        worse = [
+            v >= value and c <= cost and ((v, c) != (value, cost) or j < i)
+            for j, (v, c) in enumerate(models)
+        ]
+        assert (i in chosen) == (not any(worse) and not np.isnan([value, cost]).any())
+    assert (np.diff(costs[chosen]) > 0).all()
+
+
+@given(MODELS)
+def test_hypervolume_equals_the_librarys(models):
+    moocore = pytest.importorskip("moocore")  # which DEAP brings along
+    values, costs = split(models)
+    inside = (values > REFERENCE[0]) & (costs < REFERENCE[1])
+    points = np.column_stack((values, costs))[inside]
+    expected = moocore.hypervolume(points, ref=REFERENCE, maximise=[True, False])
+    assert hypervolume(values, costs, REFERENCE) == pytest.approx(expected, abs=1e-9)
+
+
+@given(MODELS)
+def test_it_grows_model_by_model(models):
+    values, costs = split(models)
+    grown = hypervolumes(values[None], costs[None], REFERENCE)
+    assert (np.diff(grown[0]) >= 0).all()
+    for step in range(len(models)):
+        part = hypervolume(values[: step + 1], costs[: step + 1], REFERENCE)
+        assert grown[0, step] == pytest.approx(part, abs=1e-9)
