@@ -9,11 +9,24 @@ than the reference (Zitzler and Thiele 1998). In two dimensions it is a sum of r
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.efficiency import Floats
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a hypervolume is measured from: a value and a cost that no model is worse than.
+
+    ``best`` is the hypervolume of all that could have been trained, where that is known.
+    """
+
+    value: float
+    cost: float
+    best: float | None = None
 
 
 def front(values: Floats, costs: Floats, *, higher_is_better: bool = True) -> NDArray[np.int64]:
@@ -32,11 +45,11 @@ def front(values: Floats, costs: Floats, *, higher_is_better: bool = True) -> ND
 def hypervolume(
     values: Floats,
     costs: Floats,
-    reference: tuple[float, float],
+    reference: Reference,
     *,
     higher_is_better: bool = True,
 ) -> float:
-    """Return the area that models dominate, down to ``reference``: (worst value, largest cost)."""
+    """Return the area that models dominate, down to ``reference``."""
     return float(
         hypervolumes(values[None], costs[None], reference, higher_is_better=higher_is_better)[0, -1]
     )
@@ -45,7 +58,7 @@ def hypervolume(
 def hypervolumes(
     values: Floats,
     costs: Floats,
-    reference: tuple[float, float],
+    reference: Reference,
     *,
     higher_is_better: bool = True,
 ) -> Floats:
@@ -56,7 +69,7 @@ def hypervolumes(
     sign = 1.0 if higher_is_better else -1.0
     grown = np.zeros(values.shape)
     for trial, points in enumerate(zip(sign * values, costs, strict=True)):
-        growing = _Growing((sign * reference[0], reference[1]))
+        growing = _Growing(sign * reference.value, reference.cost)
         for step, (gain, cost) in enumerate(zip(*(p.tolist() for p in points), strict=True)):
             grown[trial, step] = growing.add(gain, cost)
     return grown
@@ -65,8 +78,8 @@ def hypervolumes(
 class _Growing:
     """The front of the models so far, cheapest first, hence worst first, and its hypervolume."""
 
-    def __init__(self, reference: tuple[float, float]) -> None:
-        self._floor, self._ceiling = reference
+    def __init__(self, floor: float, ceiling: float) -> None:
+        self._floor, self._ceiling = floor, ceiling
         self._gains: list[float] = []
         self._costs: list[float] = []
         self._area = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from analysis.pareto import Reference, hypervolume
 from analysis.results import Trace
 from conf.errors import UsageError
 from searchers.base import Searcher
@@ -17,9 +19,11 @@ from searchers.journal import Entry, Journal
 from searchers.streams import Streams
 from spaces.base import SearchSpace
 from spaces.benchmark import Benchmark
+from spaces.costs import Cost
 from spaces.limits import LimitedSpace
 
 _LIMITED: Final = ("params", "flops", "latency_ms")
+_KNOWN: Final = 1_000_000  # the largest space whose every value is looked at
 
 
 @dataclass(frozen=True)
@@ -173,3 +177,27 @@ def check_repeats(space: SearchSpace, budget: Budget, repeats: bool) -> None:
             f"budget.models={budget.models} exceeds the {space.size} architectures of "
             f"{space.name}; lower it or set searcher.repeats=true."
         )
+
+
+def reference_of(
+    space: SearchSpace, within: SearchSpace, benchmark: Benchmark, cost: Cost
+) -> Reference | None:
+    """Measure hypervolumes from the worst value and the largest cost of the whole ``space``.
+
+    The best possible is that of all architectures ``within`` the limits. None where it is not
+    known beforehand what architectures are worth.
+    """
+    if not cost.at_hand or space.size > _KNOWN:
+        return None
+    whole = list(space.enumerate())
+    values = benchmark.known_values(whole)
+    if values is None:
+        return None
+    better = benchmark.higher_is_better
+    worst = np.nanmin(values) if better else np.nanmax(values)
+    reference = Reference(float(worst), float(np.nanmax(cost(whole))))
+    allowed = whole if within is space else list(within.enumerate())
+    found = benchmark.known_values(allowed)
+    assert found is not None
+    best = hypervolume(found, cost(allowed), reference, higher_is_better=better)
+    return dataclasses.replace(reference, best=best)

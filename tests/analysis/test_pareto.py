@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.pareto import front, hypervolume, hypervolumes
+from analysis.pareto import Reference, front, hypervolume, hypervolumes
 
 NUMBERS = st.one_of(st.integers(-3, 12).map(float), st.floats(-3, 12), st.just(float("nan")))
 MODELS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=30)
-REFERENCE = (0.0, 10.0)
+REFERENCE = Reference(0.0, 10.0)
 
 
 def split(models):
@@ -27,8 +27,8 @@ def test_front_and_hypervolume_of_an_example():
 def test_smaller_values_may_be_better():
     values, costs = split([(5, 2), (3, 4), (4, 5)])
     assert front(values, costs, higher_is_better=False).tolist() == [0, 1]
-    found = hypervolume(values, costs, (10.0, 10.0), higher_is_better=False)
-    assert found == hypervolume(-values, costs, (-10.0, 10.0)) == 5 * 2 + 7 * 6
+    found = hypervolume(values, costs, Reference(10.0, 10.0), higher_is_better=False)
+    assert found == hypervolume(-values, costs, Reference(-10.0, 10.0)) == 5 * 2 + 7 * 6
 
 
 @given(MODELS)
@@ -48,9 +48,9 @@ def test_the_front_is_what_nothing_dominates(models):
 def test_hypervolume_equals_the_librarys(models):
     moocore = pytest.importorskip("moocore")  # which DEAP brings along
     values, costs = split(models)
-    inside = (values > REFERENCE[0]) & (costs < REFERENCE[1])
+    inside = (values > REFERENCE.value) & (costs < REFERENCE.cost)
     points = np.column_stack((values, costs))[inside]
-    expected = moocore.hypervolume(points, ref=REFERENCE, maximise=[True, False])
+    expected = moocore.hypervolume(points, ref=(0.0, 10.0), maximise=[True, False])
     assert hypervolume(values, costs, REFERENCE) == pytest.approx(expected, abs=1e-9)
 
 

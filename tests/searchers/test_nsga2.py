@@ -49,7 +49,6 @@ def test_it_finds_more_of_the_front_than_random_search():
     assert len(best) == 9
     found = [compromises(run(nsga2(space, seed=s), 60)) & best for s in range(20)]
     chance = [compromises(run(RandomSearch(space, seed=s), 60)) & best for s in range(20)]
-    print(np.mean([len(f) for f in found]), np.mean([len(f) for f in chance]))
     assert np.mean([len(f) for f in found]) > 1 + np.mean([len(f) for f in chance])
 
 
