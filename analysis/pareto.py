@@ -9,12 +9,16 @@ than the reference (Zitzler and Thiele 1998). In two dimensions it is a sum of r
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.efficiency import Floats
+
+_PRICES: Final = 200
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,33 @@ def hypervolumes(
         for step, (gain, cost) in enumerate(zip(*(p.tolist() for p in points), strict=True)):
             grown[trial, step] = growing.add(gain, cost)
     return grown
+
+
+def bought_by_cost(
+    runs: Sequence[Sequence[tuple[Sequence[float], Sequence[float]]]],
+    *,
+    higher_is_better: bool = True,
+) -> tuple[Floats, list[Floats]]:
+    """Say which values which costs buy.
+
+    ``runs`` has the values and costs of each trial of each run. Returns prices, float64 [p],
+    ascending, and for each run the best value of each trial at no more than each price, float64
+    [trials, p], NaN where nothing is so cheap.
+    """
+    every = np.array([c for run in runs for _, costs in run for c in costs], np.float64)
+    every = np.unique(every[~np.isnan(every)])
+    if len(every) > _PRICES:
+        every = np.unique(np.quantile(every, np.linspace(0, 1, _PRICES)))
+    bought = []
+    for run in runs:
+        table = np.full((len(run), len(every)), np.nan)
+        for trial, (values, costs) in enumerate(run):
+            value, cost = np.asarray(values, np.float64), np.asarray(costs, np.float64)
+            chosen = front(value, cost, higher_is_better=higher_is_better)
+            place = np.searchsorted(cost[chosen], every, side="right") - 1
+            table[trial, place >= 0] = value[chosen][place[place >= 0]]
+        bought.append(table)
+    return every, bought
 
 
 class _Growing:

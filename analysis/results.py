@@ -367,7 +367,9 @@ def read_run(directory: Path | str) -> Run:
     )
     cost = summary.get("cost")
     if cost and cost not in traces[0].costs:
-        raise UsageError(f"{directory / TRAJECTORY} has no column {cost}, of which {SUMMARY} tells.")
+        raise UsageError(
+            f"{directory / TRAJECTORY} has no column {cost}, of which {SUMMARY} tells."
+        )
     by_test = summary["protocol"] == "test"
     if np.isnan(found.best_test_so_far if by_test else found.best_val).all():
         raise UsageError(f"{directory / TRAJECTORY} holds no {summary['protocol']} value.")
@@ -491,4 +493,4 @@ def _is_hypervolume(found: object) -> bool:
         Reference(**found["reference"])  # type: ignore[index]
     except (TypeError, KeyError):
         return False
-    return True
+    return isinstance(found, dict)

@@ -9,6 +9,7 @@ network. The smaller the better, and NaN is unknown.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -72,8 +73,8 @@ def from_table(table: Table, space: SearchSpace, kind: str, device: str | None =
     """
     name = full_name(kind, device)
     if name in table.costs:
-        column = table.cost(name)
-        return Cost(name, UNITS[kind], table.source, lambda archs: column[table.rows(archs)], True)
+        of = functools.partial(_look_up, table.rows, table.cost(name))
+        return Cost(name, UNITS[kind], table.source, of, at_hand=True)
     if kind in _COUNTED:
         return counted(space, kind)
     devices = sorted(
@@ -95,14 +96,7 @@ def counted(space: SearchSpace, kind: str, side: int = 0) -> Cost:
     """
     if full_name(kind, "any") not in _COUNTED:
         raise unmeasured(space, kind)
-    found: dict[Architecture, float] = {}
-
-    def of(archs: Sequence[Architecture]) -> NDArray[np.float64]:
-        for arch in archs:
-            if arch not in found:
-                found[arch] = _count(space, arch, kind, space.image_size or side or _SIDE)
-        return np.array([found[arch] for arch in archs], np.float64)
-
+    of = functools.partial(_counts, space, kind, space.image_size or side or _SIDE, {})
     return Cost(kind, UNITS[kind], "counted on the network", of)
 
 
@@ -114,7 +108,29 @@ def unmeasured(space: SearchSpace, kind: str) -> UsageError:
     )
 
 
-def _count(space: SearchSpace, arch: Architecture, kind: str, side: int) -> float:
+def _look_up(
+    rows: Callable[[Sequence[Architecture]], NDArray[np.int64]],
+    column: NDArray[np.float64],
+    archs: Sequence[Architecture],
+) -> NDArray[np.float64]:
+    return column[rows(archs)]
+
+
+def _counts(
+    space: SearchSpace,
+    kind: str,
+    side: int,
+    found: dict[Architecture, float],
+    archs: Sequence[Architecture],
+) -> NDArray[np.float64]:
+    """Count what is not in ``found``, which fills."""
+    for arch in archs:
+        if arch not in found:
+            found[arch] = _count(space, kind, side, arch)
+    return np.array([found[arch] for arch in archs], np.float64)
+
+
+def _count(space: SearchSpace, kind: str, side: int, arch: Architecture) -> float:
     import torch
 
     from proxies import score_model

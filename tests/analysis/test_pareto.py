@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.pareto import Reference, front, hypervolume, hypervolumes
+from analysis.pareto import Reference, bought_by_cost, front, hypervolume, hypervolumes
 
 NUMBERS = st.one_of(st.integers(-3, 12).map(float), st.floats(-3, 12), st.just(float("nan")))
 MODELS = st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=30)
@@ -62,3 +62,19 @@ def test_it_grows_model_by_model(models):
     for step in range(len(models)):
         part = hypervolume(values[: step + 1], costs[: step + 1], REFERENCE)
         assert grown[0, step] == pytest.approx(part, abs=1e-9)
+
+
+def test_what_costs_buy():
+    nan = float("nan")
+    runs = [[([5, 3, 9], [2, 1, 8])], [([1, 4], [3, 2]), ([nan, 7], [1, 8])]]
+    prices, (one, other) = bought_by_cost(runs)
+    assert prices.tolist() == [1, 2, 3, 8]
+    np.testing.assert_array_equal(one, [[3, 5, 5, 9]])
+    np.testing.assert_array_equal(other, [[nan, 4, 4, 4], [nan, nan, nan, 7]])
+
+
+def test_many_prices_are_thinned():
+    costs = np.arange(1000.0)
+    prices, (bought,) = bought_by_cost([[(-costs, costs)]], higher_is_better=False)
+    assert (len(prices), prices[0], prices[-1]) == (200, 0, 999)
+    np.testing.assert_array_equal(bought[0], -np.floor(prices))
