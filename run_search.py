@@ -36,6 +36,7 @@ _EXECUTION = (
     "shipped",
     "device",
     "directory",
+    "tensorboard",
     "progress",
 )
 

@@ -99,6 +99,9 @@ def run_trials(
 
     What ``journal`` already holds is told to the searchers instead of being evaluated again;
     ``on_step`` is called with the number of evaluations that were added.
+
+    Architectures are asked for ``benchmark.at_once`` at a time, and told together. Where the
+    journal ends amid such a batch, the batch is asked for again and the rest of it evaluated.
     """
     done: dict[int, list[Entry]] = {}
     if journal is not None:
@@ -130,13 +133,15 @@ def _run_trial(
 
     searcher = make(seed)
     space, guidance = searcher.space, searcher.guidance
-    _replay(searcher, known)
+    whole = len(known) - len(known) % benchmark.at_once
+    _replay(searcher, known[:whole])
+    left = [entry.evaluation for entry in known[whole:]]
     chance = Streams(trial_seed(seed, 0))
-    train_seconds = sum(trace.train_seconds)
+    train_seconds = sum(trace.train_seconds[:whole])
     while not budget.spent(searcher.told, train_seconds + guidance.seconds):
-        archs = searcher.ask()
+        archs = searcher.ask(min(benchmark.at_once, budget.models - searcher.told))
         rng = chance.shared(searcher.told)
-        evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
+        evaluations = left + benchmark.evaluate_all(archs[len(left) :], rng)
         if budget.train_seconds is not None and any(
             math.isnan(e.train_seconds) for e in evaluations
         ):
@@ -144,14 +149,16 @@ def _run_trial(
                 "budget.train_seconds needs a benchmark with training times; leave it null."
             )
         searcher.tell(archs, evaluations)
-        for arch, evaluation in zip(archs, evaluations, strict=True):
+        train_seconds += sum(evaluation.train_seconds for evaluation in evaluations)
+        new = slice(len(left), None)
+        for arch, evaluation in zip(archs[new], evaluations[new], strict=True):
             entry = Entry(trial, space.format(arch), evaluation, guidance.asked)
             if journal is not None:
                 journal.append(entry)
             _record(trace, entry)
-            train_seconds += evaluation.train_seconds
         if on_step:
-            on_step(len(archs))
+            on_step(len(archs) - len(left))
+        left = []
     return trace
 
 

@@ -38,10 +38,18 @@ class Benchmark(ABC):
     higher_is_better: bool = True
     protocol: Literal["validation", "test"] = "validation"
     targets: tuple[float, ...] = ()
+    at_once: int = 1
+    """How many architectures a search proposes at a time."""
 
     @abstractmethod
     def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
         """Train, or look up, one architecture; ``rng`` decides whatever chance there is."""
+
+    def evaluate_all(
+        self, archs: Sequence[Architecture], rng: np.random.Generator
+    ) -> list[Evaluation]:
+        """Evaluate several architectures, in order; a benchmark may do so side by side."""
+        return [self.evaluate(arch, rng) for arch in archs]
 
     def cost(self, kind: str, device: str | None = None) -> Cost:
         """Say what architectures cost: :mod:`spaces.costs` names the kinds.

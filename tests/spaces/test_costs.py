@@ -8,15 +8,18 @@ from conf.errors import UsageError
 from spaces import Benchmark, Choices, TableBenchmark
 from spaces.costs import counted, from_table, full_name
 from spaces.model_zoo import catalogue
+from spaces.nasbench1shot1 import NASBench1Shot1
 from spaces.nasbench101 import NASBench101
 from spaces.nasbench201 import NASBench201
-from spaces.nasbench1shot1 import NASBench1Shot1
 from spaces.nasbench_macro import NASBenchMacro
 from spaces.nats_size import NATSSize
 from spaces.transnas import TransNASMicro
 
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
-ROW_0 = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+ROW_0 = (
+    "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|"
+    "+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+)
 
 
 def test_hw_nas_bench_of_the_first_cell_as_in_its_example():
