@@ -146,11 +146,10 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     space = build(settings.space, "space")
     benchmark = build(settings.benchmark, "benchmark", space=space)
     budget = build(settings.budget, "budget")
-    cost = benchmark.cost(settings.cost, budget.device) if settings.cost else None
-    costs = {each.name: each for each in ([cost] if cost else [])} | {
-        each.name: each for each in (benchmark.cost(kind, budget.device) for kind in budget.limits)
-    }
-    within = budget.limit(space, benchmark)
+    kinds = dict.fromkeys([*([settings.cost] if settings.cost else []), *budget.limits])
+    costs = {kind: benchmark.cost(kind, budget.device) for kind in kinds}
+    cost = costs[settings.cost] if settings.cost else None
+    within = budget.limit(space, costs)
     check_repeats(within, budget, settings.searcher.get("repeats", True))
     service = scorer = None
     if settings.guided:
@@ -185,12 +184,13 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     steering = {"protocol": benchmark.protocol, "higher_is_better": benchmark.higher_is_better}
     for trace in traces:
         archs = [space.parse(text) for text in trace.architectures]
-        trace.costs = {name: each(archs).tolist() for name, each in costs.items()}
+        trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
     batch = shown(service) if service else None
-    beside: dict[str, Any] = {"cost": cost.name if cost else None} if costs else {}
+    beside: dict[str, Any] = {}
     if costs:
-        beside["costs"] = {n: {"unit": c.unit, "source": c.source} for n, c in costs.items()}
+        beside["cost"] = cost.name if cost else None
+        beside["costs"] = {c.name: {"unit": c.unit, "source": c.source} for c in costs.values()}
     if cost:
         reference = reference_of(space, within, benchmark, cost)
         beside["hypervolume"] = summarise_hypervolume(traces, cost.name, reference, **steering)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,15 +58,12 @@ class Budget:
         limits = {kind: getattr(self, f"max_{kind}") for kind in _LIMITED}
         return {kind: limit for kind, limit in limits.items() if limit is not None}
 
-    def limit(self, space: SearchSpace, benchmark: Benchmark) -> SearchSpace:
-        """Return ``space`` without what costs more than is allowed.
+    def limit(self, space: SearchSpace, costs: Mapping[str, Cost]) -> SearchSpace:
+        """Return ``space`` without what costs more than is allowed; ``costs`` has each kind's.
 
-        Raises :class:`UsageError` where nothing is left, and for costs that are not known.
+        Raises :class:`UsageError` where nothing is left.
         """
-        limits = {
-            f"budget.max_{kind}": (benchmark.cost(kind, self.device), limit)
-            for kind, limit in self.limits.items()
-        }
+        limits = {f"budget.max_{kind}": (costs[kind], limit) for kind, limit in self.limits.items()}
         return LimitedSpace(space, limits) if limits else space
 
     def spent(self, models: int, seconds: float) -> bool:
@@ -140,8 +137,9 @@ def _run_trial(
     train_seconds = sum(trace.train_seconds[:whole])
     while not budget.spent(searcher.told, train_seconds + guidance.seconds):
         archs = searcher.ask(min(benchmark.at_once, budget.models - searcher.told))
-        rng = chance.shared(searcher.told)
-        evaluations = left + benchmark.evaluate_all(archs[len(left) :], rng)
+        streams = range(searcher.told + len(left), searcher.told + len(archs))
+        rngs = (chance.shared(stream) for stream in streams)
+        evaluations = left + benchmark.evaluate_all(archs[len(left) :], rngs)
         if budget.train_seconds is not None and any(
             math.isnan(e.train_seconds) for e in evaluations
         ):

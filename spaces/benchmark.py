@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,10 +46,13 @@ class Benchmark(ABC):
         """Train, or look up, one architecture; ``rng`` decides whatever chance there is."""
 
     def evaluate_all(
-        self, archs: Sequence[Architecture], rng: np.random.Generator
+        self, archs: Sequence[Architecture], rngs: Iterable[np.random.Generator]
     ) -> list[Evaluation]:
-        """Evaluate several architectures, in order; a benchmark may do so side by side."""
-        return [self.evaluate(arch, rng) for arch in archs]
+        """Evaluate several architectures, each by its generator, which is valid until the next.
+
+        A benchmark without chance may do so side by side.
+        """
+        return [self.evaluate(arch, rng) for arch, rng in zip(archs, rngs, strict=True)]
 
     def cost(self, kind: str, device: str | None = None) -> Cost:
         """Say what architectures cost: :mod:`spaces.costs` names the kinds.

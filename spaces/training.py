@@ -9,7 +9,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -171,7 +171,7 @@ class TrainingBenchmark(Benchmark):
         return found
 
     def evaluate_all(
-        self, archs: Sequence[Architecture], rng: np.random.Generator | None = None
+        self, archs: Sequence[Architecture], rngs: Iterable[np.random.Generator] = ()
     ) -> list[Evaluation]:
         """Train what of ``archs`` is not trained yet, several at once; return all outcomes."""
         for arch in archs:

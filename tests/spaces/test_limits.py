@@ -31,9 +31,15 @@ def limited(space, limit, of=price, at_hand=True):
     return LimitedSpace(space, {"budget.max_flops": (Cost("flops", "", "", of, at_hand), limit)})
 
 
+def within_budget(space, benchmark, **settings):
+    budget = Budget(**settings)
+    costs = {kind: benchmark.cost(kind, budget.device) for kind in budget.limits}
+    return budget.limit(space, costs)
+
+
 def benchmarked(**limits):
     space = NASBench201("cifar10", channels=2, cells=1)
-    return Budget(**limits).limit(space, TableBenchmark(space))
+    return within_budget(space, TableBenchmark(space), **limits)
 
 
 class TestLimited(SpaceConformance):
@@ -99,12 +105,12 @@ def test_any_limit_holds_or_is_impossible(limit, device):
     benchmark = TableBenchmark(space)
     cost = benchmark.cost("latency_ms", device)
     everything = cost(list(space.enumerate()))
-    budget = Budget(max_latency_ms=limit, device=device)
+    limits = {"max_latency_ms": limit, "device": device}
     if np.nanmin(everything) > limit * (1 + 1e-6):
         with pytest.raises(UsageError, match="the smallest possible is"):
-            budget.limit(space, benchmark)
+            within_budget(space, benchmark, **limits)
         return
-    within = budget.limit(space, benchmark)
+    within = within_budget(space, benchmark, **limits)
     assert (cost(within.sample(np.random.default_rng(0), 30)) <= limit * (1 + 1e-6)).all()
     assert within.size == (everything <= limit * (1 + 1e-6)).sum()
 
@@ -190,7 +196,7 @@ def test_hypervolumes_are_measured_from_the_whole_table():
     cost = benchmark.cost("latency_ms", "raspi4")
     whole = reference_of(space, space, benchmark, cost)
     assert (whole.value, whole.cost) == (1.0, 96.706)
-    within = Budget(max_latency_ms=20, device="raspi4").limit(space, benchmark)
+    within = within_budget(space, benchmark, max_latency_ms=20, device="raspi4")
     part = reference_of(space, within, benchmark, cost)
     assert (part.value, part.cost) == (whole.value, whole.cost)
     assert 0 < part.best < whole.best < (100 - 1) * 96.706
