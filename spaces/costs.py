@@ -137,5 +137,7 @@ def _count(space: SearchSpace, kind: str, side: int, arch: Architecture) -> floa
 
     with torch.random.fork_rng(devices=[]):
         network = space.network(arch)
+    if kind == "params":
+        return float(sum(p.numel() for p in network.parameters() if p.requires_grad))
     picture = torch.zeros(1, 3, side, side)
     return score_model(network, picture, proxies=[kind], device="cpu")[kind]
