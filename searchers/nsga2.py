@@ -162,7 +162,7 @@ def _select(members: list[_Member], k: int) -> list[_Member]:
     costs = _finite([member.cost for member in members], max)
     for member, *values in zip(members, objectives, costs, strict=True):
         member.fitness = fitness(values)
-    return select(members, min(k, len(members)))
+    return select(members, min(k, len(members)), "log")
 
 
 def _finite(values: list[float], worst: Callable[..., float]) -> list[float]:
@@ -172,7 +172,7 @@ def _finite(values: list[float], worst: Callable[..., float]) -> list[float]:
 
 
 @functools.cache
-def _deap() -> tuple[Callable[[list[float]], Any], Callable[[list[_Member], int], list[_Member]]]:
+def _deap() -> tuple[Callable[[list[float]], Any], Callable[..., list[_Member]]]:
     """Return a DEAP fitness and ``selNSGA2``; raises :class:`UsageError` where DEAP is missing."""
     try:
         from deap import base, tools
