@@ -53,6 +53,10 @@ class Crew:
             for failure in [future.exception() for future in running]:
                 if failure is not None:
                     raise failure
+        except KeyboardInterrupt:  # at its end this process would wait for the trainings'
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
         except BrokenProcessPool:
             raise UsageError(
                 "a process that trains could not start or has died; keep what your script runs "
