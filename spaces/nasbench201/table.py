@@ -62,7 +62,7 @@ def load(dataset: str, path: Path | None = None, epochs: int | None = None) -> T
         targets=_TARGETS[dataset],
         costs={
             "params": functools.partial(column, dataset, "params", path),
-            "flops": lambda: 1e6 * column(dataset, "flops_M", path),
+            "flops": functools.partial(_flops, dataset, path),
             **costs.measured(dataset, columns["ops"].astype(np.int64) @ _PLACES),
         },
     )
@@ -83,6 +83,10 @@ def column(dataset: str, name: str, path: Path | None = None) -> NDArray[np.floa
     if name not in known:
         raise unknown_name("column", name, known)
     return _read(path or FILE, dataset, (name,))[name].astype(np.float64)
+
+
+def _flops(dataset: str, path: Path | None) -> NDArray[np.float64]:
+    return 1e6 * column(dataset, "flops_M", path)
 
 
 def _read(file: Path, dataset: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
