@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from conf import app
 from conf.errors import UsageError
-from conf.schema import build, check
+from conf.schema import build, check, takes
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -36,6 +36,7 @@ _EXECUTION = (
     "shipped",
     "device",
     "directory",
+    "tensorboard",
     "progress",
 )
 
@@ -69,6 +70,7 @@ class Settings:
     budget: Any
     service: Any
     batch: Any
+    cost: str | None
     trials: int
     seed: int
     targets: list[float] | None
@@ -131,15 +133,24 @@ def search(cfg: DictConfig) -> None:
 def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from analysis.results import summarise, write_summary, write_trajectory
+    from analysis.results import (
+        summarise,
+        summarise_hypervolume,
+        write_summary,
+        write_trajectory,
+    )
     from proxies.batch import shown
-    from searchers.loop import check_repeats, run_trials, trial_seed
+    from searchers.loop import check_repeats, reference_of, run_trials, trial_seed
 
     started = time.perf_counter()
     space = build(settings.space, "space")
     benchmark = build(settings.benchmark, "benchmark", space=space)
     budget = build(settings.budget, "budget")
-    check_repeats(space, budget, settings.searcher.get("repeats", True))
+    kinds = dict.fromkeys([*([settings.cost] if settings.cost else []), *budget.limits])
+    costs = {kind: benchmark.cost(kind, budget.device) for kind in kinds}
+    cost = costs[settings.cost] if settings.cost else None
+    within = budget.limit(space, costs)
+    check_repeats(within, budget, settings.searcher.get("repeats", True))
     service = scorer = None
     if settings.guided:
         service = build(
@@ -151,10 +162,10 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         scorer = build(settings.proxy, "proxy", service=service)
 
     def make(seed: int) -> Searcher:
-        guidance = settings.guidance_for(scorer)
-        return build(  # type: ignore[no-any-return]
-            settings.searcher, "searcher", space=space, guidance=guidance, seed=seed
-        )
+        given = {"space": within, "guidance": settings.guidance_for(scorer), "seed": seed}
+        if takes(settings.searcher, "searcher", "cost"):
+            given["cost"] = cost
+        return build(settings.searcher, "searcher", **given)  # type: ignore[no-any-return]
 
     make(trial_seed(settings.seed, 0))  # its checks speak before anything is written
     _save_config(settings, directory)
@@ -171,8 +182,18 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             on_step=step,
         )
     steering = {"protocol": benchmark.protocol, "higher_is_better": benchmark.higher_is_better}
+    for trace in traces:
+        archs = [space.parse(text) for text in trace.architectures]
+        trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
     batch = shown(service) if service else None
+    beside: dict[str, Any] = {}
+    if costs:
+        beside["cost"] = cost.name if cost else None
+        beside["costs"] = {c.name: {"unit": c.unit, "source": c.source} for c in costs.values()}
+    if cost:
+        reference = reference_of(space, within, benchmark, cost)
+        beside["hypervolume"] = summarise_hypervolume(traces, cost.name, reference, **steering)
     write_summary(
         directory / "summary.json",
         {
@@ -194,6 +215,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "cache_hits": service.hits if service else 0,
             "shipped_hits": service.shipped_hits if service else 0,
             "batch": batch.describe() if batch else None,
+            **beside,
             **steering,
         },
         summarise(

@@ -138,6 +138,42 @@ def curves_figure(lines: Sequence[Line], *, ylabel: str, higher_is_better: bool 
     return figure
 
 
+def fronts_figure(
+    prices: Floats,
+    lines: Sequence[Line],
+    *,
+    xlabel: str,
+    ylabel: str,
+    higher_is_better: bool = True,
+) -> Figure:
+    """Draw the best value at each of ``prices``: mean and interquartile band over trials.
+
+    The curves of ``lines`` are float64 [trials, prices]; where a trial has nothing so cheap, NaN.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 4.2))
+        ax = figure.subplots()
+        colours, markers = _colours(lines), _markers(lines)
+        bands = [band(line.curve) for line in lines]
+        for line, strip in zip(lines, bands, strict=True):
+            colour = colours[_colour_key(lines, line)]
+            _draw(ax, line, strip, line.label, colour, markers[line.proxy], prices)
+        low, high = _interesting(bands, higher_is_better)
+        shown = prices[np.any([(b.mean >= low) & (b.mean <= high) for b in bands], axis=0)]
+        if shown.size and shown[0] > 0 and shown[-1] > 20 * shown[0]:
+            ax.set_xscale("log")
+        if shown.size and shown[0] < shown[-1]:
+            ax.set_xlim(shown[0], shown[-1])
+        ax.set_ylim(low, high)
+        ax.set_xlabel(xlabel)
+        ax.set_ylabel(ylabel)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
 def targets_figure(
     dots: Sequence[Dot], *, target: str, budget: int, searchers: Iterable[str] = ()
 ) -> Figure:
@@ -226,8 +262,16 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
 _NO_METADATA: Final[dict[str, Any]] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
-def _draw(ax: Axes, line: Line, strip: Band, label: str, colour: str, marker: str) -> None:
-    steps = np.arange(1, line.curve.shape[1] + 1)
+def _draw(
+    ax: Axes,
+    line: Line,
+    strip: Band,
+    label: str,
+    colour: str,
+    marker: str,
+    at: Floats | None = None,
+) -> None:
+    steps = np.arange(1, line.curve.shape[1] + 1) if at is None else at
     single = len(steps) == 1
     ax.fill_between(steps, strip.low, strip.high, color=colour, alpha=0.1, linewidth=0)
     ax.plot(

@@ -26,6 +26,7 @@ from analysis.efficiency import (
     models_to_target,
     spread,
 )
+from analysis.pareto import Reference
 from analysis.results import SUMMARY, TRAJECTORY, Run, read_run, target_curve
 from conf.errors import UsageError
 
@@ -83,6 +84,47 @@ class Entry:
             return None
         curve: Floats = getattr(self.run.curves, protocol)
         return curve[:, -1 if step is None else step - 1]
+
+
+@dataclass(frozen=True)
+class Trade:
+    """Runs with one cost beside accuracy.
+
+    Attributes:
+        cost: its name.
+        unit: of the cost.
+        entries: the runs.
+        curves: hypervolume of each run, float64 [trials, steps], all from one reference; where the
+            best possible is known and the same for all, as a share of it in percent.
+        shares: whether it is.
+    """
+
+    cost: str
+    unit: str
+    entries: list[Entry]
+    curves: list[Floats]
+    shares: bool
+
+    def spread(self, entry: Entry) -> Spread | None:
+        """Hypervolume of a run at its end, over trials; None for a run without this cost."""
+        for known, curve in zip(self.entries, self.curves, strict=True):
+            if known is entry:
+                return spread(curve[:, -1])
+        return None
+
+    @property
+    def most(self) -> float:
+        """The largest mean hypervolume of any run at its end."""
+        return max(float(curve[:, -1].mean()) for curve in self.curves)
+
+    def number(self, value: float) -> str:
+        """Write a hypervolume."""
+        return f"{value:.2f}" if self.shares else f"{value:.5g}"
+
+    @property
+    def unit_of_hypervolume(self) -> str:
+        """What :attr:`curves` are in."""
+        return "% of the best possible" if self.shares else f"value times {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -153,6 +195,15 @@ class Group:
         """Targets that any run of the group recorded, ascending."""
         names = {name for e in self.entries for name in e.run.summary["models_to_target"]}
         return sorted(names, key=float)
+
+    @cached_property
+    def trades(self) -> list[Trade]:
+        """What runs with a cost beside accuracy traded it for, one for each such cost."""
+        names = dict.fromkeys(e.run.cost for e in self.entries if e.run.cost)
+        return [
+            _trade(name, [e for e in self.entries if e.run.cost == name], self.higher_is_better)
+            for name in names
+        ]
 
     def number(self, value: float) -> str:
         """Write a value of the metric with sensible decimals."""
@@ -316,9 +367,33 @@ def _guided(run: Run) -> bool:
 def _name(run: Run, with_proxy: bool) -> str:
     searcher, guidance, proxy = (run.summary[k] for k in ("searcher", "guidance", "proxy"))
     if not _guided(run):
-        return str(searcher)
+        return str(searcher) + _limits(run)
     name = f"{searcher} + {str(guidance).replace('_', ' + ')}"
-    return f"{name}, {proxy}" if with_proxy else name
+    return (f"{name}, {proxy}" if with_proxy else name) + _limits(run)
+
+
+def _limits(run: Run) -> str:
+    """Say what a model of the run may cost."""
+    budget = run.summary["budget"]
+    limits = {
+        key.removeprefix("max_"): value
+        for key, value in budget.items()
+        if key.startswith("max_") and value is not None
+    }
+    device = f" on {budget['device']}" if "latency_ms" in limits and budget.get("device") else ""
+    return "".join(f", {name} ≤ {value:g}" for name, value in limits.items()) + device
+
+
+def _trade(cost: str, entries: list[Entry], higher_is_better: bool) -> Trade:
+    references = [entry.run.reference for entry in entries]
+    worst = min if higher_is_better else max
+    shared = Reference(worst(r.value for r in references), max(r.cost for r in references))
+    best = references[0].best
+    shares = best is not None and all(reference == references[0] for reference in references)
+    scale = 100 / best if shares and best else 1.0
+    curves = [scale * entry.run.hypervolumes(shared) for entry in entries]
+    unit = entries[0].run.summary["costs"][cost]["unit"]
+    return Trade(cost, unit, entries, curves, shares)
 
 
 def _paired(first: Entry, second: Entry) -> bool:

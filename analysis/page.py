@@ -229,9 +229,13 @@ def _table(group: Group) -> str:
     ]
     if targets:
         over.append(f'<th class="over" colspan="{len(targets)}" scope="colgroup">models to</th>')
+    if group.trades:
+        count = len(group.trades)
+        over.append(f'<th class="over" colspan="{count}" scope="colgroup">hypervolume</th>')
     names = ["run", "trials &times; budget"]
     names += [f"{'at ' if s else ''}{step_name(s)}" for _, s in values]
     names += [escape(f"{name} {group.summary['unit'] or ''}".strip()) for name in targets]
+    names += [escape(f"{t.cost}, {t.unit_of_hypervolume}") for t in group.trades]
     rows = []
     for row, entry in enumerate(group.entries):
         line = [
@@ -253,6 +257,14 @@ def _table(group: Group) -> str:
                 f"{solved:.0%}</small>"
             )
             line.append(_cell(text, solved > 0 and models.mean == fewest[name]))
+        for trade in group.trades:
+            area = trade.spread(entry)
+            text = (
+                f"{trade.number(area.mean)} <small>± {trade.number(area.std)}</small>"
+                if area
+                else "-"
+            )
+            line.append(_cell(text, area is not None and area.mean == trade.most))
         rows.append("<tr>" + "".join(line) + "</tr>")
     return (
         f'<div class="scroll"><table>\n<thead><tr>{"".join(over)}</tr>\n<tr>'

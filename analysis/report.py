@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from analysis.efficiency import Floats
 from analysis.files import write_text
 from analysis.findings import capital
-from analysis.groups import PROTOCOLS, Group, Report
+from analysis.groups import PROTOCOLS, Group, Report, Trade
 from analysis.page import Picture, render
+from analysis.pareto import bought_by_cost
 from analysis.tables import table_csv, table_markdown
 from conf.errors import UsageError
 
@@ -57,6 +61,9 @@ def _draw(group: Group, folder: Path, stem: str) -> list[Picture]:
         paths = save_figure(figure, folder / f"{stem}-{protocol}")
         caption = f"{capital(PROTOCOLS[protocol])}: mean and interquartile band over trials."
         pictures.append(Picture(caption, paths))
+    pictures += [
+        picture for trade in group.trades for picture in _draw_trade(group, trade, folder, stem)
+    ]
     searchers = [entry.searcher for entry in group.entries]
     for name in group.targets:
         dots = []
@@ -74,3 +81,46 @@ def _draw(group: Group, folder: Path, stem: str) -> list[Picture]:
         )
         pictures.append(Picture(caption, save_figure(figure, folder / f"{stem}-models_to_{name}")))
     return pictures
+
+
+def _draw_trade(group: Group, trade: Trade, folder: Path, stem: str) -> list[Picture]:
+    """Draw how the hypervolume grows, and which values which costs buy."""
+    from analysis.figures import Line, curves_figure, fronts_figure, save_figure
+
+    steers = "test" if group.summary["protocol"] == "test" else "val"
+    slug = re.sub(r"[^a-z0-9]+", "_", trade.cost.lower()).strip("_")
+
+    def lines(curves: Iterable[Floats]) -> list[Line]:
+        runs = zip(trade.entries, curves, strict=True)
+        return [Line(e.label, e.searcher, e.guidance, e.proxy, curve) for e, curve in runs]
+
+    grown = curves_figure(
+        lines(trade.curves),
+        ylabel=f"hypervolume, {trade.unit_of_hypervolume}",
+    )
+    prices, bought = bought_by_cost(
+        [
+            [(getattr(t, steers), t.costs[trade.cost]) for t in entry.run.traces]
+            for entry in trade.entries
+        ],
+        higher_is_better=group.higher_is_better,
+    )
+    fronts = fronts_figure(
+        prices,
+        lines(bought),
+        xlabel=f"{trade.cost}, {trade.unit}",
+        ylabel=f"best {steers} at most so dear, {group.metric}",
+        higher_is_better=group.higher_is_better,
+    )
+    return [
+        Picture(
+            f"Hypervolume of {steers} and {trade.cost}: the area that the trained models dominate; "
+            "mean and interquartile band over trials.",
+            save_figure(grown, folder / f"{stem}-hypervolume_{slug}"),
+        ),
+        Picture(
+            f"Pareto fronts: the best {steers} among a trial's models that cost at most so much; "
+            "mean and interquartile band over trials.",
+            save_figure(fronts, folder / f"{stem}-front_{slug}"),
+        ),
+    ]

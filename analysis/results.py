@@ -13,7 +13,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -22,6 +22,7 @@ import numpy as np
 
 from analysis.efficiency import Floats, models_to_target, spread
 from analysis.files import replacing, write_json
+from analysis.pareto import Reference, hypervolumes
 from conf.errors import UsageError
 
 TRAJECTORY: Final = "trajectory.csv"
@@ -71,6 +72,7 @@ class Trace:
 
     ``val`` and ``test`` are in the benchmark's unit, NaN where it has none; ``train_seconds`` is
     the time of that model alone; ``proxy_evaluations`` counts from the beginning of the trial.
+    ``costs`` are what models cost, by the cost's name, where a search was asked for it.
     """
 
     architectures: list[str] = field(default_factory=list)
@@ -78,6 +80,7 @@ class Trace:
     test: list[float] = field(default_factory=list)
     train_seconds: list[float] = field(default_factory=list)
     proxy_evaluations: list[int] = field(default_factory=list)
+    costs: dict[str, list[float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.architectures)
@@ -127,6 +130,28 @@ class Run:
     def has_test(self) -> bool:
         """Whether the benchmark gave any test value."""
         return not bool(np.isnan(self.curves.best_test_so_far).all())
+
+    @property
+    def cost(self) -> str | None:
+        """Name of the cost that stands beside accuracy, if one does."""
+        name = self.summary.get("cost")
+        return str(name) if name else None
+
+    @property
+    def reference(self) -> Reference:
+        """From where the hypervolume is measured, for a run with a cost."""
+        return Reference(**self.summary["hypervolume"]["reference"])
+
+    def hypervolumes(self, reference: Reference) -> Floats:
+        """Follow the hypervolume of each trial, float64 [trials, steps], from ``reference``."""
+        assert self.cost is not None
+        return _hypervolumes(
+            self.traces,
+            self.cost,
+            reference,
+            by_test=self.summary["protocol"] == "test",
+            higher_is_better=self.summary["higher_is_better"],
+        )
 
     def best(self) -> Best:
         """Return the best model over all trials by the value that steered; the first of equals."""
@@ -212,6 +237,54 @@ def summarise(
     return {"final": final, "models_to_target": steps_to}
 
 
+def summarise_hypervolume(
+    traces: Sequence[Trace],
+    cost: str,
+    reference: Reference | None,
+    *,
+    protocol: Steering,
+    higher_is_better: bool,
+) -> dict[str, Any]:
+    """Return ``hypervolume`` of ``summary.json``: of the values that steered, and ``cost``.
+
+    ``reference`` None takes the worst value and the largest cost of the models of this run.
+    ``final`` has {mean, std, median, q25, q75} over trials of the area that a trial's models
+    dominate, and ``share`` its mean as a share of the best possible, None where that is not known.
+    """
+    by_test = protocol == "test"
+    if reference is None:
+        values = np.concatenate([t.test if by_test else t.val for t in traces])
+        reference = Reference(
+            float(np.nanmin(values) if higher_is_better else np.nanmax(values)),
+            float(np.nanmax(np.concatenate([t.costs[cost] for t in traces]))),
+        )
+    grown = _hypervolumes(
+        traces, cost, reference, by_test=by_test, higher_is_better=higher_is_better
+    )
+    final = spread(grown[:, -1])
+    return {
+        "final": final._asdict(),
+        "share": final.mean / reference.best if reference.best else None,
+        "reference": asdict(reference),
+    }
+
+
+def _hypervolumes(
+    traces: Sequence[Trace],
+    cost: str,
+    reference: Reference,
+    *,
+    by_test: bool,
+    higher_is_better: bool,
+) -> Floats:
+    return hypervolumes(
+        _padded([t.test if by_test else t.val for t in traces]),
+        _padded([t.costs[cost] for t in traces]),
+        reference,
+        higher_is_better=higher_is_better,
+    )
+
+
 def target_curve(found: Curves) -> Floats:
     """Return the curve by which targets are reached: best test so far, else best validation."""
     without_test = np.isnan(found.best_test_so_far).all()
@@ -230,6 +303,8 @@ def write_trajectory(
 ) -> None:
     """Write ``trajectory.csv``: one row per trained model, in the order of :data:`COLUMNS`.
 
+    The costs that the traces know follow, a column each, named like the cost.
+
     ``trial`` counts from 0, ``step`` from 1; numbers have seven significant digits, and a value
     that there is not is left empty. ``protocol`` is as in :func:`curves`.
     """
@@ -246,10 +321,13 @@ def write_trajectory(
         "train_seconds": _cells(_padded([t.train_seconds for t in traces])[real]),
         "proxy_evaluations": chain.from_iterable(t.proxy_evaluations for t in traces),
     }
+    assert tuple(columns) == COLUMNS
+    for name in traces[0].costs if traces else ():
+        columns[name] = _cells(_padded([t.costs[name] for t in traces])[real])
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(zip(*(columns[name] for name in COLUMNS), strict=True))
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
 def write_summary(
@@ -287,6 +365,11 @@ def read_run(directory: Path | str) -> Run:
     found = curves(
         traces, protocol=summary["protocol"], higher_is_better=summary["higher_is_better"]
     )
+    cost = summary.get("cost")
+    if cost and cost not in traces[0].costs:
+        raise UsageError(
+            f"{directory / TRAJECTORY} has no column {cost}, of which {SUMMARY} tells."
+        )
     by_test = summary["protocol"] == "test"
     if np.isnan(found.best_test_so_far if by_test else found.best_val).all():
         raise UsageError(f"{directory / TRAJECTORY} holds no {summary['protocol']} value.")
@@ -318,6 +401,7 @@ def _read_summary(path: Path) -> dict[str, Any]:
         "trials": isinstance(summary["trials"], int),
         "budget": isinstance(budget, dict) and isinstance(budget.get("models"), int),
         "models_to_target": isinstance(targets, dict) and all(map(_is_number, targets)),
+        "hypervolume": not summary.get("cost") or _is_hypervolume(summary.get("hypervolume")),
     }
     wrong = [key for key, right in legal.items() if not right]
     if wrong:
@@ -329,10 +413,12 @@ def _read_trajectory(path: Path) -> list[Trace]:
     rows = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
         header = next(rows, [])
-        if tuple(header) != COLUMNS:
-            raise UsageError(f"{path} is no trajectory: its first line is not {','.join(COLUMNS)}.")
+        if tuple(header[: len(COLUMNS)]) != COLUMNS:
+            raise UsageError(
+                f"{path} is no trajectory: its first line does not start with {','.join(COLUMNS)}."
+            )
         traces: list[Trace] = []
-        for trial, step, architecture, val, test, _, _, _, seconds, evaluations in rows:
+        for trial, step, architecture, val, test, _, _, _, seconds, evaluations, *costs in rows:
             if int(trial) == len(traces):
                 traces.append(Trace())
             trace = traces[-1]
@@ -343,6 +429,8 @@ def _read_trajectory(path: Path) -> list[Trace]:
             trace.test.append(_number(test))
             trace.train_seconds.append(_number(seconds))
             trace.proxy_evaluations.append(int(evaluations))
+            for name, cost in zip(header[len(COLUMNS) :], costs, strict=True):
+                trace.costs.setdefault(name, []).append(_number(cost))
     except (ValueError, IndexError, csv.Error) as error:
         if isinstance(error, UsageError):
             raise
@@ -398,3 +486,11 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
+
+
+def _is_hypervolume(found: object) -> bool:
+    try:
+        Reference(**found["reference"])  # type: ignore[index]
+    except (TypeError, KeyError):
+        return False
+    return isinstance(found, dict)

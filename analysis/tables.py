@@ -15,6 +15,7 @@ def heads(group: Group) -> list[str]:
         *("searcher", "guidance", "proxy", "trials", "budget"),
         *values,
         *(f"models to {target}" for target in group.targets),
+        *(f"hypervolume {t.cost} ({t.unit_of_hypervolume})" for t in group.trades),
     ]
 
 
@@ -32,6 +33,9 @@ def cells(group: Group, entry: Entry) -> list[str]:
         target = group.target(entry, name)
         mean, low, high = target.models
         texts.append(f"{mean:.1f} [{low:.1f}, {high:.1f}], {target.solved:.0%}")
+    for trade in group.trades:
+        area = trade.spread(entry)
+        texts.append(f"{trade.number(area.mean)} ± {trade.number(area.std)}" if area else "-")
     return texts
 
 
@@ -80,5 +84,9 @@ def _numbers(group: Group, entry: Entry) -> dict[str, object]:
         for part, number in target.models._asdict().items():
             row[f"models_to_{name}_{part}"] = f"{number:.7g}"
         row[f"models_to_{name}_solved"] = f"{target.solved:.7g}"
+    for trade in group.trades:
+        area = trade.spread(entry)
+        row[f"hypervolume_{trade.cost}_mean"] = f"{area.mean:.7g}" if area else ""
+        row[f"hypervolume_{trade.cost}_std"] = f"{area.std:.7g}" if area else ""
     row["directory"] = run.path.as_posix()
     return row

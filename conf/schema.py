@@ -28,6 +28,11 @@ def build(node: Mapping[str, Any], key: str, **given: Any) -> Any:
     return target(**settings, **given)
 
 
+def takes(node: Mapping[str, Any], key: str, argument: str) -> bool:
+    """Whether the node's ``_target_`` has an argument of that name."""
+    return argument in inspect.signature(locate(str(node["_target_"]), key)).parameters
+
+
 def locate(path: str, key: str) -> Callable[..., Any]:
     """Import the class or function that a dotted path names."""
     module, _, name = path.rpartition(".")

@@ -3,6 +3,7 @@
 from searchers.base import CallOrderError, Searcher
 from searchers.evolution import Evolution
 from searchers.guidance import Guidance, Pool, Scorer
+from searchers.nsga2 import NSGA2
 from searchers.predictor import Predictor
 from searchers.predictor_gcn import PredictorGCN
 from searchers.random import RandomSearch
@@ -10,6 +11,7 @@ from searchers.reinforce import Reinforce
 from searchers.search import Found, search
 
 __all__ = [
+    "NSGA2",
     "CallOrderError",
     "Evolution",
     "Found",

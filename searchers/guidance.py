@@ -93,7 +93,7 @@ class Guidance:
 
     def candidates(self, space: SearchSpace, arch: Architecture) -> int:
         """How many proposals a searcher without a current architecture draws for one move."""
-        return len(space.neighbours(arch)) if self.move == "all" else self.move
+        return max(1, len(space.neighbours(arch))) if self.move == "all" else self.move
 
     def choose(self, candidates: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
         """Return the best-scored of the first ``move`` candidates; unguided, the first of all."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
+from analysis.pareto import Reference, hypervolume
 from analysis.results import Trace
 from conf.errors import UsageError
 from searchers.base import Searcher
@@ -16,24 +19,52 @@ from searchers.journal import Entry, Journal
 from searchers.streams import Streams
 from spaces.base import SearchSpace
 from spaces.benchmark import Benchmark
+from spaces.costs import Cost
+from spaces.limits import LimitedSpace
+
+_LIMITED: Final = ("params", "flops", "latency_ms")
+_KNOWN: Final = 1_000_000  # the largest space whose every value is looked at
 
 
 @dataclass(frozen=True)
 class Budget:
     """When a trial ends: after ``models`` trainings, or once ``train_seconds`` are spent.
 
-    Time counts the training of every model and the computing of every score asked for. Raises
-    :class:`UsageError` for a budget that allows nothing.
+    Time counts the training of every model and the computing of every score asked for. What costs
+    more than ``max_params`` parameters, ``max_flops`` multiply-adds or ``max_latency_ms`` on
+    ``device`` is never trained; :meth:`limit` takes it out of a space. Raises :class:`UsageError`
+    for a budget that allows nothing.
     """
 
     models: int = 300
     train_seconds: float | None = None
+    max_params: float | None = None
+    max_flops: float | None = None
+    max_latency_ms: float | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.models < 1:
             raise UsageError(f"budget.models={self.models} must be at least 1.")
         if self.train_seconds is not None and not self.train_seconds > 0:
             raise UsageError(f"budget.train_seconds={self.train_seconds} must be positive or null.")
+        for kind, limit in self.limits.items():
+            if not limit > 0:
+                raise UsageError(f"budget.max_{kind}={limit} must be positive or null.")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The largest cost allowed, of each kind that is limited."""
+        limits = {kind: getattr(self, f"max_{kind}") for kind in _LIMITED}
+        return {kind: limit for kind, limit in limits.items() if limit is not None}
+
+    def limit(self, space: SearchSpace, costs: Mapping[str, Cost]) -> SearchSpace:
+        """Return ``space`` without what costs more than is allowed; ``costs`` has each kind's.
+
+        Raises :class:`UsageError` where nothing is left.
+        """
+        limits = {f"budget.max_{kind}": (costs[kind], limit) for kind, limit in self.limits.items()}
+        return LimitedSpace(space, limits) if limits else space
 
     def spent(self, models: int, seconds: float) -> bool:
         """Whether nothing is left after so many models and so much time."""
@@ -65,6 +96,9 @@ def run_trials(
 
     What ``journal`` already holds is told to the searchers instead of being evaluated again;
     ``on_step`` is called with the number of evaluations that were added.
+
+    Architectures are asked for ``benchmark.at_once`` at a time, and told together. Where the
+    journal ends amid such a batch, the batch is asked for again and the rest of it evaluated.
     """
     done: dict[int, list[Entry]] = {}
     if journal is not None:
@@ -96,13 +130,16 @@ def _run_trial(
 
     searcher = make(seed)
     space, guidance = searcher.space, searcher.guidance
-    _replay(searcher, known)
+    whole = len(known) - len(known) % benchmark.at_once
+    _replay(searcher, known[:whole])
+    left = [entry.evaluation for entry in known[whole:]]
     chance = Streams(trial_seed(seed, 0))
-    train_seconds = sum(trace.train_seconds)
+    train_seconds = sum(trace.train_seconds[:whole])
     while not budget.spent(searcher.told, train_seconds + guidance.seconds):
-        archs = searcher.ask()
-        rng = chance.shared(searcher.told)
-        evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
+        archs = searcher.ask(min(benchmark.at_once, budget.models - searcher.told))
+        streams = range(searcher.told + len(left), searcher.told + len(archs))
+        rngs = (chance.shared(stream) for stream in streams)
+        evaluations = left + benchmark.evaluate_all(archs[len(left) :], rngs)
         if budget.train_seconds is not None and any(
             math.isnan(e.train_seconds) for e in evaluations
         ):
@@ -110,14 +147,16 @@ def _run_trial(
                 "budget.train_seconds needs a benchmark with training times; leave it null."
             )
         searcher.tell(archs, evaluations)
-        for arch, evaluation in zip(archs, evaluations, strict=True):
+        train_seconds += sum(evaluation.train_seconds for evaluation in evaluations)
+        new = slice(len(left), None)
+        for arch, evaluation in zip(archs[new], evaluations[new], strict=True):
             entry = Entry(trial, space.format(arch), evaluation, guidance.asked)
             if journal is not None:
                 journal.append(entry)
             _record(trace, entry)
-            train_seconds += evaluation.train_seconds
         if on_step:
-            on_step(len(archs))
+            on_step(len(archs) - len(left))
+        left = []
     return trace
 
 
@@ -143,3 +182,27 @@ def check_repeats(space: SearchSpace, budget: Budget, repeats: bool) -> None:
             f"budget.models={budget.models} exceeds the {space.size} architectures of "
             f"{space.name}; lower it or set searcher.repeats=true."
         )
+
+
+def reference_of(
+    space: SearchSpace, within: SearchSpace, benchmark: Benchmark, cost: Cost
+) -> Reference | None:
+    """Measure hypervolumes from the worst value and the largest cost of the whole ``space``.
+
+    The best possible is that of all architectures ``within`` the limits. None where it is not
+    known beforehand what architectures are worth.
+    """
+    if not cost.at_hand or space.size > _KNOWN:
+        return None
+    whole = list(space.enumerate())
+    values = benchmark.known_values(whole)
+    if values is None:
+        return None
+    better = benchmark.higher_is_better
+    worst = np.nanmin(values) if better else np.nanmax(values)
+    reference = Reference(float(worst), float(np.nanmax(cost(whole))))
+    allowed = whole if within is space else list(within.enumerate())
+    found = benchmark.known_values(allowed)
+    assert found is not None
+    best = hypervolume(found, cost(allowed), reference, higher_is_better=better)
+    return dataclasses.replace(reference, best=best)

@@ -104,7 +104,8 @@ class RankingSearcher(Searcher):
         if self._ranked is None or self._ranked[0] != number:
             self._ranked = number, self._rank(number)
         ranked = self._ranked[1]
-        wanted = self.guidance.candidates(self.space, ranked[0]) if self.guidance.move else 1
+        guided = self.guidance.move and ranked
+        wanted = self.guidance.candidates(self.space, ranked[0]) if guided else 1
         taken = self.trained.union(self._pending or ())
         left = (arch for arch in ranked if arch not in taken)
         if step - number * self.batch < (self.batch + 1) // 2:

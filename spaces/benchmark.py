@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conf.errors import UsageError
 from spaces.base import Architecture, SearchSpace
+from spaces.costs import Cost, from_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,32 @@ class Benchmark(ABC):
     higher_is_better: bool = True
     protocol: Literal["validation", "test"] = "validation"
     targets: tuple[float, ...] = ()
+    at_once: int = 1
+    """How many architectures a search proposes at a time."""
 
     @abstractmethod
     def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
         """Train, or look up, one architecture; ``rng`` decides whatever chance there is."""
+
+    def evaluate_all(
+        self, archs: Sequence[Architecture], rngs: Iterable[np.random.Generator]
+    ) -> list[Evaluation]:
+        """Evaluate several architectures, each by its generator, which is valid until the next.
+
+        A benchmark without chance may do so side by side.
+        """
+        return [self.evaluate(arch, rng) for arch, rng in zip(archs, rngs, strict=True)]
+
+    def cost(self, kind: str, device: str | None = None) -> Cost:
+        """Say what architectures cost: :mod:`spaces.costs` names the kinds.
+
+        Raises :class:`UsageError` for what this benchmark cannot say.
+        """
+        raise UsageError(f"this benchmark does not know {kind}; leave costs and limits null.")
+
+    def known_values(self, archs: Sequence[Architecture]) -> NDArray[np.float64] | None:
+        """Return what steers a search for each of ``archs``, if that is known beforehand."""
+        return None
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -90,6 +115,15 @@ class TableBenchmark(Benchmark):
         row = seeds[int(self.table.rows([arch])[0])]
         val = float(rng.choice(row[~np.isnan(row)]))
         return Evaluation(self._sign * val, val, mean.test, mean.train_seconds)
+
+    def cost(self, kind: str, device: str | None = None) -> Cost:
+        """Look a cost up in the table; parameters and operations are counted where it has none."""
+        return from_table(self.table, self.space, kind, device)
+
+    def known_values(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
+        """Return the table's values, float64 [n], means over seeds."""
+        assert self._steering is not None
+        return self._steering[self.table.rows(archs)].astype(np.float64)
 
     def describe(self) -> dict[str, Any]:
         """Return kind, table, epochs and seeds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
     from spaces.base import Architecture
@@ -24,6 +24,9 @@ class Table:
     lacks altogether is None. Accuracies are in ``unit``; ``train_seconds`` is the time of one
     training at this fidelity. ``val_seeds`` is [rows, seeds]; ``runs`` says of how many trainings
     ``val`` and ``test`` tell.
+
+    ``costs`` names what the table knows of the cost of running an architecture, such as ``params``,
+    ``flops`` or ``latency_ms(raspi4)``; each is read when :meth:`cost` asks for it.
     """
 
     source: str
@@ -38,6 +41,16 @@ class Table:
     unit: str = "%"
     higher_is_better: bool = True
     targets: tuple[float, ...] = field(default=())
+    costs: Mapping[str, Callable[[], NDArray[np.float64]]] = field(default_factory=dict)
+
+    def cost(self, name: str) -> NDArray[np.float64]:
+        """Read one of ``costs``: float64 [rows], NaN where the table has none.
+
+        :mod:`spaces.costs` says what they count. Raises :class:`UsageError` for another name.
+        """
+        if name not in self.costs:
+            raise unknown_name("cost", name, self.costs)
+        return self.costs[name]()
 
 
 def open_npz(path: Path, needed: Sequence[str]) -> dict[str, NDArray[np.generic]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
 import math
 import os
 import warnings
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -18,13 +20,15 @@ from analysis.files import replacing, write_json, write_text
 from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture, SearchSpace
 from spaces.benchmark import Benchmark, Evaluation
+from spaces.costs import Cost, counted
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from spaces.training_crew import Crew
     from spaces.training_data import Data
-    from spaces.training_loop import Pictures
+    from spaces.training_loop import Pictures, Watcher
 
 VERSION: Final = 1
 """To be raised with every change that makes a training come out differently."""
@@ -90,6 +94,10 @@ class TrainingBenchmark(Benchmark):
         seed: of initial weights, order and augmentation, together with the architecture.
         device: auto, cpu or cuda.
         directory: of weights and results; None for ``trainings`` beside the store of scores.
+        at_once: how many architectures a search proposes at a time, to be trained side by side in
+            as many processes, over the GPUs or the cores of this machine.
+        tensorboard: whether each training also writes its curves for TensorBoard, by epoch: loss,
+            learning rate, validation accuracy.
 
     Raises :class:`UsageError` for settings that are not possible, for pictures that cannot be read
     or are not those of ``space``, and for a directory that cannot be written.
@@ -108,17 +116,38 @@ class TrainingBenchmark(Benchmark):
         seed: int = 0,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         directory: str | None = None,
+        at_once: int = 1,
+        tensorboard: bool = False,
     ) -> None:
         from spaces.training_data import read
 
         if seed < 0:
             raise UsageError(f"benchmark.seed={seed} must not be negative.")
+        if at_once < 1:
+            raise UsageError(f"benchmark.at_once={at_once} must be at least 1.")
+        if tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise UsageError(
+                "benchmark.tensorboard=true needs TensorBoard, which is not installed; run "
+                "pip install 'assay[tensorboard]'."
+            )
         self.space, self.held_out, self.seed = space, held_out, seed
         self.recipe = Recipe(epochs, batch_size, float(learning_rate), float(weight_decay), augment)
-        self._device = _device(device)
+        self.device = _device(device)
+        self.at_once, self.tensorboard = at_once, tensorboard
         self.data: Data = read(data, held_out, space)
         self._folder = _writable(directory) / f"{space.name}-{self._fingerprint()[:16]}"
         self._journal = Results(self._folder / "results.jsonl")
+        self._make = functools.partial(
+            TrainingBenchmark,
+            space,
+            data=data,
+            held_out=held_out,
+            **asdict(self.recipe),
+            seed=seed,
+            device=device,
+            directory=directory,
+            tensorboard=tensorboard,
+        )
 
     def evaluate(self, arch: Architecture, rng: np.random.Generator | None = None) -> Evaluation:
         """Train ``arch``, or return what its training came to; takes nothing from ``rng``.
@@ -140,6 +169,28 @@ class TrainingBenchmark(Benchmark):
             found = Evaluation(val, val, test, seconds)
             self._journal.add(notation, found)
         return found
+
+    def evaluate_all(
+        self, archs: Sequence[Architecture], rngs: Iterable[np.random.Generator] = ()
+    ) -> list[Evaluation]:
+        """Train what of ``archs`` is not trained yet, several at once; return all outcomes."""
+        for arch in archs:
+            self._check_valid(arch)
+        wanted = dict.fromkeys(archs)
+        left = [a for a in wanted if self._journal.find(self.space.format(a)) is None]
+        if self.at_once > 1 and len(left) > 1:
+            self._crew.train(left)
+        return [self.evaluate(arch) for arch in archs]
+
+    @functools.cached_property
+    def _crew(self) -> Crew:
+        from spaces.training_crew import Crew
+
+        return Crew(self._make, self.at_once)
+
+    def cost(self, kind: str, device: str | None = None) -> Cost:
+        """Count parameters or operations on the networks; nothing else is known."""
+        return counted(self.space, kind, side=self.data.train.images.shape[-1])
 
     def describe(self) -> dict[str, Any]:
         """Return kind, pictures and their numbers, recipe and seed."""
@@ -198,6 +249,18 @@ class TrainingBenchmark(Benchmark):
             self.recipe,
             int.from_bytes(seed[:8], "big") >> 1,
             self._folder / f"{name[:24]}.pt",
+            self._curves(name[:24], notation) if self.tensorboard else None,
+        )
+
+    def _curves(self, name: str, notation: str) -> Watcher:
+        """Return what writes the curves of one training."""
+        from spaces.training_loop import curves
+
+        return curves(
+            self._folder / "tensorboard" / name,
+            notation,
+            self._pictures["validation"],
+            self.recipe.batch_size,
         )
 
     @functools.cached_property
@@ -205,7 +268,7 @@ class TrainingBenchmark(Benchmark):
         from spaces.training_loop import Pictures
 
         return {
-            name: Pictures(part, self.data, self.space.image_size, self._device)
+            name: Pictures(part, self.data, self.space.image_size, self.device)
             for name, part in (
                 ("train", self.data.train),
                 ("validation", self.data.validation),
@@ -308,5 +371,7 @@ def _export_onnx(network: nn.Module, inputs: torch.Tensor, path: Path) -> str | 
         with replacing(path) as temporary:
             program.save(str(temporary), external_data=False)
     except (ImportError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, ImportError):
+            return f"it needs more packages, run pip install 'assay[onnx]' ({error})"
         return f"torch's export to ONNX failed: {str(error).splitlines()[0].rstrip('.')}"
     return None

@@ -8,6 +8,7 @@ import pickle
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -57,8 +58,26 @@ class Pictures:
         return inputs, self.labels[rows]
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch came to: its number from 0, its mean loss and its last learning rate."""
+
+    number: int
+    loss: float
+    learning_rate: float
+
+
+Watcher = Callable[[nn.Module, Epoch], None]
+"""Called after each epoch; must leave the network as it was."""
+
+
 def train(
-    build: Callable[[], nn.Module], pictures: Pictures, recipe: Recipe, seed: int, checkpoint: Path
+    build: Callable[[], nn.Module],
+    pictures: Pictures,
+    recipe: Recipe,
+    seed: int,
+    checkpoint: Path,
+    watcher: Watcher | None = None,
 ) -> tuple[nn.Module, float]:
     """Train what ``build`` makes, or go on from ``checkpoint``; return it and the seconds taken.
 
@@ -82,10 +101,12 @@ def train(
         for epoch in range(done, recipe.epochs):
             started = time.perf_counter()
             torch.manual_seed(int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0]))
-            _epoch(network, optimiser, pictures, recipe, epoch)
+            outcome = _epoch(network, optimiser, pictures, recipe, epoch)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds += time.perf_counter() - started
+            if watcher:
+                watcher(network, outcome)
             _save(checkpoint, network, optimiser, epoch + 1, seconds, recipe.epochs)
     return network.eval(), seconds
 
@@ -106,18 +127,48 @@ def _epoch(
     pictures: Pictures,
     recipe: Recipe,
     epoch: int,
-) -> None:
+) -> Epoch:
     network.train()
+    losses, rate = [], 0.0
     steps = math.ceil(len(pictures) / recipe.batch_size)
     for step, rows in enumerate(torch.randperm(len(pictures)).tensor_split(steps)):
         progress = (epoch + step / steps) / recipe.epochs
+        rate = recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+            group["lr"] = rate
         inputs, targets = pictures.batch(rows, recipe.augment)
         loss = functional.cross_entropy(network(inputs), targets)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
+        losses.append(loss.detach())
+    return Epoch(epoch, float(torch.stack(losses).mean()), rate)
+
+
+def curves(folder: Path, notation: str, pictures: Pictures, batch_size: int) -> Watcher:
+    """Return a watcher that writes TensorBoard curves of one training to ``folder``, by epoch.
+
+    They are the mean training loss, the last learning rate and the accuracy on ``pictures``.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer: Any = None
+
+    def watch(network: nn.Module, epoch: Epoch) -> None:
+        nonlocal writer
+        if writer is None:
+            writer = SummaryWriter(str(folder), purge_step=epoch.number)
+            writer.add_text("architecture", notation, epoch.number)
+        network.eval()
+        for name, value in (
+            ("loss/train", epoch.loss),
+            ("learning_rate", epoch.learning_rate),
+            ("accuracy/validation", accuracy(network, pictures, batch_size)),
+        ):
+            writer.add_scalar(name, value, epoch.number)
+        writer.flush()
+
+    return watch
 
 
 def _crop_and_flip(images: Tensor) -> Tensor:

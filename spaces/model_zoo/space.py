@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture, Decision, SearchSpace
@@ -132,4 +133,8 @@ class ModelZoo(SearchSpace):
             train_seconds=unknown_times(len(errors)),
             metric=DATASETS[self.dataset].metric,
             targets=_TARGETS[self.dataset],
+            costs={"params": self._params},
         )
+
+    def _params(self) -> NDArray[np.float64]:
+        return np.array([model.params for model in self.models], np.float64)

@@ -77,6 +77,7 @@ def load(subset: Subset, path: Path | None = None, epochs: int | None = None) ->
         test=test,
         train_seconds=contents.seconds(epochs) if timed else unknown_times(len(test)),
         targets=_TARGETS[subset],
+        costs={"params": functools.partial(column, subset, "params", path)},
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture
+from spaces.nasbench201 import costs
 from spaces.nasbench201.cell import EDGES, OPERATIONS
 from spaces.table import Table, open_npz
 
@@ -59,6 +60,11 @@ def load(dataset: str, path: Path | None = None, epochs: int | None = None) -> T
         test=columns[f"test_{epochs}"],
         train_seconds=columns["train_seconds"] * np.float32(epochs / _FULL_EPOCHS),
         targets=_TARGETS[dataset],
+        costs={
+            "params": functools.partial(column, dataset, "params", path),
+            "flops": functools.partial(_flops, dataset, path),
+            **costs.measured(dataset, columns["ops"].astype(np.int64) @ _PLACES),
+        },
     )
 
 
@@ -77,6 +83,10 @@ def column(dataset: str, name: str, path: Path | None = None) -> NDArray[np.floa
     if name not in known:
         raise unknown_name("column", name, known)
     return _read(path or FILE, dataset, (name,))[name].astype(np.float64)
+
+
+def _flops(dataset: str, path: Path | None) -> NDArray[np.float64]:
+    return 1e6 * column(dataset, "flops_M", path)
 
 
 def _read(file: Path, dataset: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:

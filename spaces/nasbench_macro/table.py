@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +43,7 @@ def load(space: NASBenchMacro, path: Path | None = None, epochs: int | None = No
         test=_percent(columns["test_seeds"]).mean(axis=1).astype(np.float32),
         train_seconds=unknown_times(space.size),
         targets=_TARGETS,
+        costs={name: functools.partial(column, space, name, path) for name in ("params", "flops")},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -67,6 +68,11 @@ def load(space: NATSSize, path: Path | None = None, epochs: int | None = None) -
             else unknown_times(space.size)
         ),
         targets=_TARGETS[space.dataset],
+        costs={
+            name.removesuffix("_M"): functools.partial(_cost, space, name, path)
+            for name in ("params", "flops_M")
+            if name in key
+        },
     )
 
 
@@ -84,6 +90,11 @@ def column(space: NATSSize, name: str, path: Path | None = None) -> NDArray[np.f
         raise unknown_name("column", name, known)
     key = f"{space.dataset}/{name}"
     return read_columns(file, space.size, {key: None})[key].astype(np.float64)
+
+
+def _cost(space: NATSSize, name: str, path: Path | None) -> NDArray[np.float64]:
+    """Read a column of costs, float64, millions as ones."""
+    return column(space, name, path) * (1e6 if name.endswith("_M") else 1)
 
 
 def _names(space: NATSSize, file: Path) -> list[str]:

@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = [f for g in GROUPS if g != "experiment" for f in sorted((CONF / g).glob("*.yaml"))]
 INJECTED = {
     "benchmark": ["space"],
-    "searcher": ["space", "guidance", "seed"],
+    "searcher": ["space", "guidance", "seed", "cost"],
     "proxy": ["service"],
     "service": ["space", "batch"],
     "batch": ["space"],
@@ -89,6 +89,8 @@ def test_every_option_fits_its_class_and_hides_no_setting(file):
 
     settings = yaml.safe_load(file.read_text())
     assert file.read_text().startswith("# "), "the first line describes the option for --list"
+    for base in settings.pop("defaults", ["_self_"])[:-1]:  # a preset changes some of another's
+        settings = yaml.safe_load(file.with_name(f"{base}.yaml").read_text()) | settings
     if "_target_" not in settings:
         assert file.parent.name == "guidance"
         return

@@ -95,6 +95,37 @@ def test_resumed_job_equals_undisturbed_one(tmp_path, stop):
     assert sum(steps) == 75
 
 
+class Batched(Noisy):
+    """Evaluates four architectures at a time."""
+
+    at_once = 4
+
+    def __init__(self):
+        super().__init__()
+        self.batches = []
+
+    def evaluate_all(self, archs, rngs):
+        self.batches.append(len(archs))
+        return super().evaluate_all(archs, rngs)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 4, 6, 23, 24, 25, 26, 50])
+def test_batches_are_resumed_where_the_journal_ends(tmp_path, cut):
+    whole = Batched()
+    with Journal(tmp_path / "whole.jsonl", {}) as journal:
+        expected = run(benchmark=whole, journal=journal, trials=2)
+    assert whole.batches == 2 * [4, 4, 4, 4, 4, 4, 1]
+    lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "cut.jsonl").write_text("".join(lines[: cut + 1]))
+    resumed, steps = Batched(), []
+    with Journal(tmp_path / "cut.jsonl", {}) as journal:
+        found = run(benchmark=resumed, journal=journal, trials=2, on_step=steps.append)
+    assert found == expected
+    assert sum(steps) == 50
+    assert resumed.evaluations == 50 - cut
+    assert (tmp_path / "cut.jsonl").read_text() == "".join(lines)
+
+
 def test_time_budget_charges_training_and_scores():
     plain = run(Budget(25, train_seconds=55.0), make=lambda s: RandomSearch(small_space(), seed=s))
     assert [len(t.architectures) for t in plain] == [6, 6, 6]

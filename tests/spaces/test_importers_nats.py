@@ -551,6 +551,47 @@ def test_files_cut_off_are_refused(tiny, tmp_path, pth, share):
         refused(from_nats, path, "is damaged, cut off or of another format", trust=trust)
 
 
+def same(one, other):
+    return one.columns.keys() == other.columns.keys() and all(
+        np.array_equal(one.columns[name], other.columns[name], equal_nan=True)
+        for name in one.columns
+    )
+
+
+def damaged(read, path, times):
+    """Read a file again and again with one flipped bit each; yield what is read all the same."""
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    for place in rng.integers(len(data), size=times).tolist():
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(flipped)
+        try:
+            yield read(path)
+        except UsageError as error:
+            assert str(error).endswith(".")
+            assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", ["archive", "zipped"])
+def test_a_flipped_bit_is_refused_or_does_no_harm(tiny, tmp_path, kind):
+    path, read = tmp_path / "official", {"archive": from_nats, "zipped": from_pth}[kind]
+    if kind == "archive":
+        write(path, topology())
+    else:
+        torch.save(old(), path)
+    intact = read(path)
+    for found in damaged(read, path, 20):
+        assert same(found, intact)
+
+
+def test_a_flipped_bit_of_an_old_pth_is_told_if_it_shows(tiny, pth):
+    """The old format has no checksum: a digit of a number may change unseen, no more than that."""
+    intact = from_pth(pth)
+    for found in damaged(from_pth, pth, 3):
+        assert found.columns.keys() == intact.columns.keys()
+        np.testing.assert_array_equal(found.columns["ops"], intact.columns["ops"])
+
+
 @pytest.mark.parametrize("content", [b"text", b"PK\x03\x04" * 9, bytes(range(256)) * 9])
 def test_foreign_files_are_refused(tmp_path, content):
     path = tmp_path / "some"

@@ -342,6 +342,79 @@ def test_no_checkpoint_is_left_half_written(make, tmp_path, monkeypatch):
     assert not list((tmp_path / "trainings").rglob("*.pt*"))
 
 
+# -- several at once --------------------------------------------------------------------------
+
+
+class Fragile(Tiny):
+    """Its fourth network cannot be built, and its fifth ends its process."""
+
+    decisions = (Decision("width", ("2", "4", "6", "8", "10")),)
+
+    def network(self, arch, *, classes=None, running_stats=True):
+        if arch == (3,):
+            raise UsageError("it has no network.")
+        if arch == (4,):
+            os._exit(1)
+        return super().network(arch, classes=classes, running_stats=running_stats)
+
+
+def test_several_at_once_come_out_as_one_by_one(make):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        alone = make("alone", space=Fragile())
+        expected = [alone.evaluate(arch) for arch in ((0,), (1,), (2,))]
+    finally:
+        torch.set_num_threads(threads)
+    together = make("together", space=Fragile(), at_once=2)
+    together.evaluate((1,))
+    found = together.evaluate_all([(0,), (1,), (0,)])
+    assert [(f.val, f.test) for f in found] == [
+        (expected[i].val, expected[i].test) for i in (0, 1, 0)
+    ]
+    with pytest.raises(UsageError, match="it has no network"):
+        together.evaluate_all([(3,), (2,)])
+    assert together._journal.find("6").val == expected[2].val, "the other was not finished"
+    assert same(weights(together, (2,)), weights(alone, (2,)))
+    lines = (together._folder / "results.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)[0] for line in lines) == ["2", "4", "6"]
+    with pytest.raises(UsageError, match="a process that trains could not start or has died"):
+        together.evaluate_all([(4,), (3,)])
+
+
+def test_a_space_that_cannot_be_pickled_is_told(make):
+    class Local(Tiny):
+        pass
+
+    with pytest.raises(UsageError, match=r"benchmark\.at_once needs a space that can be pickled"):
+        make(space=Local(), at_once=2).evaluate_all([(0,), (1,)])
+
+
+# -- curves -----------------------------------------------------------------------------------
+
+
+def test_curves_for_tensorboard_change_nothing(make):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    plain, watched = make("plain"), make("watched", tensorboard=True)
+    found, expected = watched.evaluate((1,)), plain.evaluate((1,))
+    assert (found.val, found.test) == (expected.val, expected.test)
+    assert same(weights(watched, (1,)), weights(plain, (1,)))
+    (folder,) = (watched._folder / "tensorboard").iterdir()
+    events = EventAccumulator(str(folder)).Reload()
+    tags = ("loss/train", "learning_rate", "accuracy/validation")
+    curves = {tag: [s.value for s in events.Scalars(tag)] for tag in tags}
+    assert {len(curve) for curve in curves.values()} == {3}
+    assert curves["accuracy/validation"][-1] == pytest.approx(found.val)
+
+
+def test_without_tensorboard_it_says_what_to_install(make, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"run pip install 'assay\[tensorboard\]'"):
+        make(tensorboard=True)
+
+
 # -- export -----------------------------------------------------------------------------------
 
 
@@ -449,6 +522,7 @@ MISTAKES = {
     "weight_decay": (-1, "benchmark.weight_decay=-1.0 must be 0 or more, and finite."),
     "held_out": (1, "benchmark.held_out=1 must be between 0 and 1."),
     "seed": (-1, "benchmark.seed=-1 must not be negative."),
+    "at_once": (0, "benchmark.at_once=0 must be at least 1."),
     "device": ("tpu", "benchmark.device=tpu is unknown; choose one of: auto, cpu, cuda."),
     "data": ("no/such", "benchmark.data=no/such cannot be read: No such file or directory."),
 }
