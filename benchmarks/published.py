@@ -88,8 +88,10 @@ def fisher(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     total = [0.0]
 
     def watch(layer: nn.Conv2d | nn.Linear, output: Tensor) -> None:
+        activation = output.detach()  # a hook that held the output would keep the graph alive
+
         def saliency(gradient: Tensor) -> None:
-            product = output.detach() * gradient
+            product = activation * gradient
             product = product.flatten(2).sum(2) if product.dim() > 2 else product
             copies = layer.weight[0].numel()
             total[0] += float(0.5 * product.square().mean(0).sum() * copies)
