@@ -138,6 +138,7 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
     import numpy as np
 
     if archs == "all":
+        space.check_all()
         return list(space.enumerate())
     if isinstance(archs, str):
         try:
@@ -149,11 +150,7 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
         return [space.parse(line) for line in lines if line.strip()]
     if not 1 <= archs <= space.size:
         raise UsageError(f"archs={archs} must lie between 1 and the {space.size} of {space.name}.")
-    rng = np.random.default_rng(seed)
-    found: dict[Architecture, None] = {}
-    while len(found) < archs:
-        found.update(dict.fromkeys(space.sample(rng, archs - len(found))))
-    return list(found)
+    return space.distinct(np.random.default_rng(seed), archs)
 
 
 def _scores_csv(

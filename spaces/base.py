@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from spaces.table import Table
 
 Architecture = tuple[int, ...]
+
+_LISTED: Final = 10_000_000
+"""How many architectures are listed at most."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,18 @@ class SearchSpace:
         draws = rng.integers(0, highs, size=(n, len(highs)))
         return [tuple(row) for row in draws.tolist()]
 
+    def distinct(self, rng: np.random.Generator, n: int) -> list[Architecture]:
+        """Draw ``n`` different architectures, of which there must be as many, by :meth:`sample`."""
+        found: dict[Architecture, None] = {}
+        while len(found) < n:
+            found.update(dict.fromkeys(self.sample(rng, n - len(found))))
+        return list(found)
+
+    def check_neighbours(self) -> None:
+        """Raise :class:`UsageError` where no edit leads from one architecture to another."""
+        if all(len(d.choices) == 1 for d in self.decisions):
+            raise UsageError(f"{self.name} has a single architecture: nothing can be mutated.")
+
     def neighbours(self, arch: Architecture) -> list[Architecture]:
         """Every valid architecture that differs from ``arch`` in exactly one decision."""
         edits = []
@@ -97,11 +112,10 @@ class SearchSpace:
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """Change one decision, drawn uniformly, to another choice, drawn uniformly.
 
-        Raises :class:`UsageError` where no decision has two choices.
+        Raises :class:`UsageError` as :meth:`check_neighbours` does.
         """
+        self.check_neighbours()
         open_decisions = [i for i, d in enumerate(self.decisions) if len(d.choices) > 1]
-        if not open_decisions:
-            raise UsageError(f"{self.name} has a single architecture: nothing can be mutated.")
         position = open_decisions[int(rng.integers(len(open_decisions)))]
         choice = int(rng.integers(len(self.decisions[position].choices) - 1))
         choice += choice >= arch[position]
@@ -110,6 +124,14 @@ class SearchSpace:
     def enumerate(self) -> Iterator[Architecture]:
         """Every valid architecture once, in lexicographic order."""
         return itertools.product(*(range(len(d.choices)) for d in self.decisions))
+
+    def check_all(self) -> None:
+        """Raise :class:`UsageError` beyond ten million architectures: nobody lists so many."""
+        if self.size > _LISTED:
+            raise UsageError(
+                f"{self.name} has {self.size:.1e} architectures as it is set, too many to take "
+                "all; give a number of them."
+            )
 
     # -- names --------------------------------------------------------------------------------
 

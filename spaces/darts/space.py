@@ -146,19 +146,20 @@ class DARTS(SearchSpace):
         """
         return [edit for edit in super().neighbours(arch) if self.is_valid(edit)]
 
+    def check_neighbours(self) -> None:
+        """Raise :class:`UsageError` within a table, whose rows are no neighbours."""
+        if self.source:
+            raise UsageError(
+                f"space.table={self.source} has single genotypes, which no edit turns into one "
+                f"another; choose searcher=random or predictor, without "
+                f"guidance.move.candidates=all, or space.table=none with benchmark=training."
+            )
+
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """Change one entry, drawn uniformly, to another, until the outcome is valid.
 
-        Raises :class:`UsageError` within a table whose rows are no neighbours.
+        Raises :class:`UsageError` within a table.
         """
-        if self.source:
-            if edits := self.neighbours(arch):
-                return edits[int(rng.integers(len(edits)))]
-            raise UsageError(
-                f"space.table={self.source} has single genotypes, which no edit turns into one "
-                f"another; choose a searcher that draws them, as random or predictor, or "
-                f"space.table=none with benchmark=training."
-            )
         while True:
             edit = super().mutate(arch, rng)
             if self._distinct(edit):

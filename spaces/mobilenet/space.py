@@ -157,14 +157,14 @@ class MobileNet(InvertedResiduals):
         """Every architecture that differs from ``arch`` in one decision; trained ones have none."""
         return [edit for edit in super().neighbours(arch) if self.is_valid(edit)]
 
-    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision; raises :class:`UsageError` in the subset, which has no edits."""
-        if self._trained is None:
-            return super().mutate(arch, rng)
-        raise UsageError(
-            "space.subset=trained has no two architectures that are one edit apart; choose "
-            "searcher=random or searcher=predictor, or space.subset=all."
-        )
+    def check_neighbours(self) -> None:
+        """Raise :class:`UsageError` in the subset, which has no edits."""
+        if self._trained is not None:
+            raise UsageError(
+                "space.subset=trained has no two architectures that are one edit apart; choose "
+                "searcher=random or predictor, without guidance.move.candidates=all, or "
+                "space.subset=all."
+            )
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once, in lexicographic order."""
