@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError
+from spaces.table import NoTableError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -209,8 +210,11 @@ class SearchSpace:
         return {"space": self.name, "classes": self.classes, "image_size": self.image_size}
 
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
-        """Load the benchmark table of ``dataset``: the shipped one, or the file at ``path``."""
-        raise UsageError(f"{self.name} has no benchmark table; choose benchmark=training.")
+        """Load the benchmark table of ``dataset``: the shipped one, or the file at ``path``.
+
+        A space without one raises :class:`~spaces.table.NoTableError`.
+        """
+        raise NoTableError(f"{self.name} has no benchmark table; choose benchmark=training.")
 
 
 class Choices(SearchSpace):

@@ -28,11 +28,11 @@ from spaces.darts.cell import (
     edges,
     same,
 )
+from spaces.table import NoTableError, Table
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from spaces.table import Table
 
 _SOURCES: Final = get_args(table.Source)
 
@@ -281,7 +281,7 @@ class DARTS(SearchSpace):
         ``path`` is not such a table.
         """
         if self.source is None:
-            raise UsageError(
+            raise NoTableError(
                 "space.table=none has no accuracies; choose space.table=trained or surrogate, or "
                 "benchmark=training."
             )

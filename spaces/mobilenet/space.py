@@ -25,11 +25,11 @@ from spaces.mobilenet.blocks import (
     Skeleton,
     costs,
 )
+from spaces.table import NoTableError, Table
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from spaces.table import Table
 
 FULL_IMAGE_SIZE: Final = 224
 """Pixels of the pictures for which costs are published."""
@@ -213,7 +213,7 @@ class MobileNet(InvertedResiduals):
         table, and for the shipped table where the space is not the trained subset.
         """
         if path is None and self.subset == "all":
-            raise UsageError(
+            raise NoTableError(
                 "space.subset=all has architectures without results; choose space.subset=trained."
             )
         return table.load(path, epochs)
