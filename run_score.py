@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -240,7 +239,6 @@ def _score_model(settings: Settings, model: str, directory: Path) -> None:
     module, colon, name = model.partition(":")
     if not colon:
         raise UsageError(f"model={model} must be written package.module:function.")
-    sys.path.insert(0, str(Path.cwd()))
     network = locate(f"{module}.{name}", "model")()
     space = build(settings.space, "space")
     batch = build(settings.batch, "batch", space=space)
