@@ -165,6 +165,12 @@ class NASBench101(SearchSpace):
 
         return Network(self.canonical(arch), classes or self.classes, running_stats=running_stats)
 
+    def stacked_network(self, archs: Sequence[Architecture], seeds: Sequence[int]) -> nn.Module:
+        """Build networks that run as one; see :mod:`spaces.nasbench101.stacked`."""
+        from spaces.nasbench101.stacked import StackedNetwork
+
+        return StackedNetwork([self.canonical(arch) for arch in archs], seeds, self.classes)
+
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
         """Load the results of 108 epochs.
 

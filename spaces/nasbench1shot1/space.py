@@ -159,6 +159,10 @@ class NASBench1Shot1(SearchSpace):
             self.cell(arch), classes=classes or self.classes, running_stats=running_stats
         )
 
+    def stacked_network(self, archs: Sequence[Architecture], seeds: Sequence[int]) -> nn.Module:
+        """Build networks of NAS-Bench-101 that run as one."""
+        return _CELLS.stacked_network([self.cell(arch) for arch in archs], seeds)
+
     def network_key(self) -> dict[str, Any]:
         """Add the number of the space, which says what a choice means."""
         return {**super().network_key(), "number": self.number}
