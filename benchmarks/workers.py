@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import statistics
@@ -24,6 +25,7 @@ from benchmarks.scoring import distinct_cells
 from proxies import registry, workers
 from proxies.batch import pictures
 from proxies.workers import CHUNK, Chunk, Job, Result
+from spaces.initial_weights import InitialWeights
 from spaces.nasbench201.space import NASBench201
 
 Way = Callable[[Job, Sequence[Chunk]], Iterator[Result]]
@@ -97,14 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Chunk(tuple(cells[start : start + CHUNK]), (proxy,))
         for start in range(0, len(cells), CHUNK)
     ]
-    job = Job(space, pictures(space), 0, running_stats=False, device="cpu", dtype="float32")
+    weights = InitialWeights()
+    job = Job(space, pictures(space), weights, running_stats=False, device="cpu", dtype="float32")
     measure(workers.inline(job, chunks[:1]))
     speeds: dict[str, list[Speed]] = {}
     with ways() as compared:
         for _ in range(wanted.rounds):
             for name, way in compared.items():
                 # Pickled once for each way: what the engine has in memory stays here.
-                fresh = Job(space, job.batch, 0, running_stats=False, device="cpu", dtype="float32")
+                fresh = dataclasses.replace(job)
                 speeds.setdefault(name, []).append(measure(iter(way(fresh, chunks))))
     print(f"{wanted.proxy}, {len(cells)} cells, {os.cpu_count()} cores, {wanted.rounds} rounds")
     for name, ours in speeds.items():

@@ -71,15 +71,14 @@ def swap(record: Patterns) -> Tensor:
     """
     import torch
 
-    calls = [signs for signs in record.calls if signs.dim() > 2]
-    if not calls:
+    words: list[list[Tensor]] = [[] for _ in range(record.size)]
+    for signs in record.calls:
+        if signs.on.dim() > 3:
+            for member, on in zip(signs.members.tolist(), signs.on, strict=True):
+                words[member].append(_packed(on.flatten(1)))
+    if not all(words):
         raise ValueError("the network has no ReLU on feature maps")
-    words = torch.cat([_packed(signs.flatten(1)) for signs in calls], 1)
-    codes = words[0]
-    for word in words[1:]:
-        codes = _ranks(codes) * len(word) + _ranks(word)
-    distinct = torch.unique(codes)
-    return torch.tensor([len(distinct)], dtype=torch.float64)
+    return torch.tensor([_distinct(torch.cat(own, 1)) for own in words], dtype=torch.float64)
 
 
 @register(
@@ -125,18 +124,32 @@ def linear_regions(record: Regions) -> Tensor:
 def _log_determinant(record: Patterns) -> Tensor:
     import torch
 
-    examples = len(record.calls[0])
-    kernel = record.calls[0].new_zeros((examples, examples), dtype=torch.float64)
+    first = record.calls[0].on
+    examples = first.shape[1]
+    kernel = first.new_zeros((record.size, examples, examples), dtype=torch.float64)
     for signs in record.calls:
-        on = signs.flatten(1).float()
-        both = (on @ on.T).double()
-        each = both.diagonal()
-        kernel += 2 * both - each[:, None] - each + on.shape[1]
+        on = signs.on.flatten(2).float()
+        both = (on @ on.mT).double()
+        each = both.diagonal(dim1=1, dim2=2)
+        alike = 2 * both - each[:, :, None] - each[:, None] + on.shape[2]
+        kernel.index_add_(0, signs.members.to(kernel.device), alike)
     eigenvalues = torch.linalg.eigvalsh(kernel)
-    if eigenvalues[0] <= examples * torch.finfo(torch.float64).eps * eigenvalues[-1]:
+    smallest, largest = eigenvalues[:, 0], eigenvalues[:, -1]
+    singular = smallest <= examples * torch.finfo(torch.float64).eps * largest
+    if singular.all():
         raise ValueError("the sign patterns of the examples are linearly dependent: det K = 0")
-    score: Tensor = eigenvalues.log().sum().reshape(1)
+    score: Tensor = eigenvalues.log().sum(1).masked_fill(singular, torch.nan)
     return score
+
+
+def _distinct(words: Tensor) -> int:
+    """Count the distinct columns of int64 [words, units]."""
+    import torch
+
+    codes = words[0]
+    for word in words[1:]:
+        codes = _ranks(codes) * len(word) + _ranks(word)
+    return len(torch.unique(codes))
 
 
 def _ranks(codes: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ def jacob_cov(record: Jacobian) -> Tensor:
     """
     import torch
 
-    eigenvalues = torch.linalg.eigvalsh(
-        torch.stack([torch.corrcoef(rows) for rows in record.rows.double()])
-    )
-    shifted = eigenvalues + _K
-    score: Tensor = -(shifted.log() + 1 / shifted).sum(1)
+    correlations = torch.stack([torch.corrcoef(rows) for rows in record.rows.double()])
+    defined = correlations.isfinite().flatten(1).all(1)
+    shifted = torch.linalg.eigvalsh(correlations[defined]) + _K
+    score = correlations.new_full((len(defined),), torch.nan)
+    score[defined] = -(shifted.log() + 1 / shifted).sum(1)
     return score

@@ -23,13 +23,13 @@ from proxies.registry import Level, Proxy
 from proxies.store import Row, Shipped, open_store
 from proxies.store.shipped import table_of
 from spaces.base import Architecture, SearchSpace
+from spaces.initial_weights import INITS, InitialWeights
 
 if TYPE_CHECKING:
     from proxies.ray_workers import RayCluster
     from proxies.workers import Chunk, Job, Result
 
 _WORKERS: Final = ("inline", "processes", "ray")
-_INITS: Final = ("independent",)
 _PATIENCE_SECONDS: Final = 2.0
 
 
@@ -99,10 +99,13 @@ class ScoringService:
         shipped: whether to read the scores that come with the space, too.
         seed: of the initial weights.
         init: ``independent``: each architecture draws weights of its own, from the seed and its
-            canonical form.
+            canonical form; ``shared``: the same layer at the same place has the same weights in
+            all architectures (:mod:`spaces.initial_weights`).
         running_stats: whether BatchNorms keep running statistics.
         device: cpu, cuda, or auto.
         dtype: precision of the proxies that leave it open, float32 or float64.
+        stack: how many networks to run as one, where the space can. By default one on a CPU, and on
+            a GPU as many as its memory was seen to hold. Scores agree to rounding.
         progress: whether to show a bar on the terminal when work takes longer than two seconds.
 
     Attributes:
@@ -127,15 +130,16 @@ class ScoringService:
         store: str | Path | None = None,
         shipped: bool = True,
         seed: int = 0,
-        init: Literal["independent"] = "independent",
+        init: Literal["independent", "shared"] = "independent",
         running_stats: bool = False,
         device: str = "auto",
         dtype: str = "float32",
+        stack: int | None = None,
         progress: bool = False,
     ) -> None:
         for setting, value, legal in (
             ("workers", workers, _WORKERS),
-            ("init", init, _INITS),
+            ("init", init, INITS),
             ("device", device, registry.DEVICES),
             ("dtype", dtype, registry.DTYPES),
         ):
@@ -143,14 +147,16 @@ class ScoringService:
                 raise unknown_name(f"service.{setting}", value, legal)
         if processes is not None and processes < 1:
             raise UsageError(f"service.processes={processes} is not possible; give 1 or more.")
+        if stack is not None and stack < 1:
+            raise UsageError(f"service.stack={stack} is not possible; give 1 or more.")
         self.space = space
-        self.workers, self.processes = workers, processes
+        self.workers, self.processes, self.stack = workers, processes, stack
         self._cluster: RayCluster | None = None
         if workers == "ray":
             from proxies.ray_workers import RayCluster
 
             self._cluster = RayCluster(address, gpus_per_worker, device)
-        self.seed, self.init, self.running_stats = seed, init, running_stats
+        self.weights, self.running_stats = InitialWeights(init, seed), running_stats
         self.device, self.dtype, self.progress = device, dtype, progress
         self.store = open_store(store)
         self.hits = self.shipped_hits = 0
@@ -238,7 +244,7 @@ class ScoringService:
         if proxy.settings:
             key["settings"] = proxy.settings
         if proxy.needs_weights:
-            key |= {"init": self.init, "seed": self.seed}
+            key |= {"init": self.weights.init, "seed": self.weights.seed}
         if proxy.needs_data:
             key["batch"] = self.batch.fingerprint
         return key
@@ -343,7 +349,9 @@ class ScoringService:
         random.SystemRandom().shuffle(chunks)
         needs_data = any(proxy.needs_data for proxies in alike for proxy in proxies)
         batch = self.batch if needs_data else Minibatch.empty(self._input_shape)
-        job = workers.Job(self.space, batch, self.seed, self.running_stats, self.device, self.dtype)
+        job = workers.Job(
+            self.space, batch, self.weights, self.running_stats, self.device, self.dtype, self.stack
+        )
         names = ", ".join(sorted({proxy.name for proxies in alike for proxy in proxies}))
         title = f"scoring {self.space.name} | {names}"
         with _progress(title, len(work), self.progress) as advance:

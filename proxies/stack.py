@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from conf.errors import UsageError
 from spaces.arithmetic import TRAINING, Arithmetic
+from spaces.grouped import GroupedConv2d
 
 Output = Callable[[Any], Tensor]
 
@@ -200,6 +201,50 @@ class Stacked(Stack):
         given = (inputs, arithmetic)
         logits = functional_call(self.module, dict(tensors), given, tie_weights=False)
         return torch.unflatten(logits, 0, (self.size, -1))
+
+
+class Grouped(Stack):
+    """Networks that a space built to run layer by layer, by its ``grouped_network``."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.parts = dict(module.named_modules())
+        size = module.networks
+        assert isinstance(size, int)
+        self.size = size
+        self._tensors = dict(_named_tensors(self.parts))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by name."""
+        return {name: tensor.detach() for name, tensor in self._tensors.items()}
+
+    def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Run the networks."""
+        logits = functional_call(self.module, dict(tensors), (inputs,), tie_weights=False)
+        return torch.unflatten(logits, 0, (self.size, -1))
+
+    def weights(self) -> list[Weight]:
+        """List the weights of the convolutions, each of those networks that have it."""
+        return [
+            Weight(f"{path}.weight", torch.tensor(layer.members), (layer,))
+            for path, layer in self.parts.items()
+            if isinstance(layer, GroupedConv2d)
+        ]
+
+    def rows(self, weight: Weight, tensor: Tensor) -> Tensor:
+        """Part ``tensor`` by network."""
+        return torch.unflatten(tensor, 0, (len(weight.members), -1))
+
+    def channels(self, weight: Weight, output: Tensor) -> Tensor:
+        """Part the channels by network."""
+        parted = torch.unflatten(output, 1, (len(weight.members), -1))
+        return parted.transpose(0, 1).flatten(3)
+
+    def per_channel(self, weight: Weight) -> int:
+        """Return in x kernel."""
+        shape = weight.modules[0].weight
+        assert isinstance(shape, Tensor)
+        return shape[0].numel()
 
 
 def _named_tensors(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:

@@ -1,7 +1,7 @@
 """Where misses are computed: in this process, or in several of this machine or of a cluster.
 
-A score does not depend on which: every worker uses one thread, and every network draws its
-weights from its own seed.
+A score does not depend on which: every worker uses one thread, and no network's weights depend on
+what else is built.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import itertools
-import json
 import multiprocessing
 import os
 import pickle
@@ -28,16 +26,19 @@ import numpy as np
 from conf.errors import UsageError
 from proxies.batch import Minibatch
 from proxies.failures import WORKER_DIED
+from proxies.memory import keep_memory
 from proxies.registry import Proxy
 from spaces.base import Architecture, SearchSpace
+from spaces.initial_weights import InitialWeights
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from proxies.engine import ProxyEngine, Scores
 
 CHUNK: Final = 16
 """Architectures that a worker takes at a time: about half a second of work."""
+
+_SHARE_OF_MEMORY: Final = 0.7
+"""Of what a GPU has free, for networks that run as one."""
 
 DEATHS: Final = 3
 """How often a chunk may be lost with its worker before its architectures are tried alone."""
@@ -67,23 +68,30 @@ class Job:
 
     space: SearchSpace
     batch: Minibatch
-    seed: int
+    weights: InitialWeights
     running_stats: bool
     device: str
     dtype: str
+    stack: int | None = None
 
     @functools.cached_property
     def engine(self) -> ProxyEngine:
         """The engine, which brings torch in."""
         from proxies.engine import ProxyEngine
 
+        keep_memory()
         return ProxyEngine(self.device, threads=1, dtype=self.dtype)
 
+    @functools.cached_property
+    def _room(self) -> dict[frozenset[str], int]:
+        """How many networks a GPU holds at once, by the passes that run."""
+        return {}
+
     def run(self, chunk: Chunk) -> Result:
-        """Score a chunk: what can be by passes over all of it at once, the rest one by one."""
+        """Score a chunk: what can be by passes over many networks at once, the rest one by one."""
         began = time.perf_counter()
         with self.engine.session():
-            scores = self._score_together(chunk)
+            scores = self._score_grouped(chunk) if self._grouping else self._score_light(chunk)
             for row, arch in enumerate(chunk.archs):
                 missing = np.flatnonzero(np.isnan(scores.values[row]))
                 if len(missing):
@@ -93,21 +101,68 @@ class Job:
                     scores.reasons.update({(row, n): why for (_, n), why in found.reasons.items()})
         return Result(chunk, scores, time.perf_counter() - began)
 
-    def _score_together(self, chunk: Chunk) -> Scores:
-        """Score by the passes that are faster over many networks; NaN is what is left to do."""
-        from proxies.engine import Scores
+    @property
+    def _grouping(self) -> bool:
+        """Whether networks run layer by layer: on a CPU that is slower than one by one."""
+        return self.engine.device.type == "cuda" if self.stack is None else self.stack > 1
+
+    def _score_grouped(self, chunk: Chunk) -> Scores:
+        """Score by networks that run layer by layer; NaN is what is left to do."""
+        from proxies.stack import Grouped
+
+        scores = _nothing(chunk)
+        start = 0
+        with contextlib.suppress(Exception):  # one by one, each failure gets its reason
+            while start < len(chunk.archs):
+                rows = slice(start, start + self._fitting(chunk))
+                began = time.perf_counter()
+                module = self.space.grouped_network(chunk.archs[rows], self.weights)
+                if module is None:
+                    return self._score_light(chunk)
+                stack = Grouped(module)
+                building = (time.perf_counter() - began) / stack.size
+                with self._measuring(chunk, stack.size):
+                    found = self.engine.score(stack, self.batch, chunk.proxies)
+                scores.values[rows] = found.values
+                scores.seconds[rows] = found.seconds + building
+                start += stack.size
+        return scores
+
+    def _fitting(self, chunk: Chunk) -> int:
+        """Return how many networks to run as one: on a GPU, as many as it was seen to hold."""
+        if self.stack is not None:
+            return self.stack
+        return self._room.get(frozenset(proxy.reads for proxy in chunk.proxies), 1)
+
+    @contextlib.contextmanager
+    def _measuring(self, chunk: Chunk, networks: int) -> Iterator[None]:
+        """Learn from the memory that ``networks`` take on a GPU how many it holds."""
+        passes = frozenset(proxy.reads for proxy in chunk.proxies)
+        if self.stack is not None or passes in self._room:
+            yield
+            return
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        yield
+        each = max(1, (torch.cuda.max_memory_allocated() - before) // networks)
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info()
+        self._room[passes] = max(1, min(len(chunk.archs), int(_SHARE_OF_MEMORY * free / each)))
+
+    def _score_light(self, chunk: Chunk) -> Scores:
+        """Score by the passes so light that building a network takes longer; NaN is left to do."""
         from proxies.passes.run import STACKING
         from proxies.stack import Stacked
 
-        shape = (len(chunk.archs), len(chunk.proxies))
-        scores = Scores(np.full(shape, np.nan), np.zeros(shape), {})
+        scores = _nothing(chunk)
         columns = [c for c, proxy in enumerate(chunk.proxies) if proxy.reads in STACKING]
         if not columns:
             return scores
         began = time.perf_counter()
         with contextlib.suppress(Exception):  # one by one, each failure gets its reason
-            seeds = [self._seed_of(arch) for arch in chunk.archs]
-            module = self.space.stacked_network(chunk.archs, seeds)
+            module = self.space.stacked_network(chunk.archs, self.weights)
             if module is not None:
                 building = (time.perf_counter() - began) / len(chunk.archs)
                 proxies = [chunk.proxies[column] for column in columns]
@@ -124,7 +179,7 @@ class Job:
 
         began = time.perf_counter()
         try:
-            network = self._build(arch)
+            network = self.weights.network(self.space, arch, running_stats=self.running_stats)
         except UsageError:
             raise
         except Exception as error:
@@ -135,24 +190,6 @@ class Job:
         stack = Single(network, memory_format=torch.channels_last)
         scores = self.engine.score(stack, self.batch, proxies)
         return scores._replace(seconds=scores.seconds + building)
-
-    def _build(self, arch: Architecture) -> nn.Module:
-        """Build the network, its weights drawn from the seed, the network's key and ``arch``."""
-        import torch
-
-        precision = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(self._seed_of(arch))
-                return self.space.network(arch, running_stats=self.running_stats)
-        finally:
-            torch.set_default_dtype(precision)
-
-    def _seed_of(self, arch: Architecture) -> int:
-        key = json.dumps(self.space.network_key(), sort_keys=True)
-        text = f"{self.seed}|{key}|{self.space.format(arch)}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def inline(job: Job, chunks: Iterable[Chunk]) -> Iterator[Result]:
@@ -287,11 +324,14 @@ def _work(chunk: Chunk) -> Result:
     return _job.run(chunk)
 
 
-def _dead(chunk: Chunk) -> Result:
+def _nothing(chunk: Chunk) -> Scores:
     from proxies.engine import Scores
 
     shape = (len(chunk.archs), len(chunk.proxies))
-    reasons = {
-        (row, proxy.name): WORKER_DIED for row in range(len(chunk.archs)) for proxy in chunk.proxies
-    }
-    return Result(chunk, Scores(np.full(shape, np.nan), np.zeros(shape), reasons), 0.0)
+    return Scores(np.full(shape, np.nan), np.zeros(shape), {})
+
+
+def _dead(chunk: Chunk) -> Result:
+    rows = range(len(chunk.archs))
+    reasons = {(row, proxy.name): WORKER_DIED for row in rows for proxy in chunk.proxies}
+    return Result(chunk, _nothing(chunk)._replace(reasons=reasons), 0.0)

@@ -23,6 +23,7 @@ from spaces.table import NoTableError
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.initial_weights import InitialWeights
     from spaces.table import Table
 
 Architecture = tuple[int, ...]
@@ -192,16 +193,41 @@ class SearchSpace:
         """
         raise UsageError(f"{self.name} has no networks, so no proxy can score it.")
 
+    def draw(self, layer: nn.Module) -> None:
+        """Draw the parameters of one layer anew from torch's global generator, as in a network.
+
+        Raises :class:`UsageError` where layers cannot be drawn one by one.
+        """
+        reset = getattr(layer, "reset_parameters", None)
+        if reset is None:
+            raise UsageError(
+                f"service.init=shared cannot draw a {type(layer).__name__} of {self.name}, which "
+                "has no reset_parameters(); choose service.init=independent."
+            )
+        reset()
+
     def stacked_network(
-        self, archs: Sequence[Architecture], seeds: Sequence[int]
+        self, archs: Sequence[Architecture], weights: InitialWeights
     ) -> nn.Module | None:
         """Build K networks that run as one, or return None where the space cannot.
 
         For passes so light that a module of each operation costs more than the operation. The
         module maps float [K x n, channels, height, width], network by network, and an
         :class:`~spaces.arithmetic.Arithmetic` to logits [K x n, classes], and has ``networks`` = K.
-        Network k computes what :meth:`network` does in training mode with its weights drawn after
-        ``torch.manual_seed(seeds[k])``. No layer but the last has a bias.
+        Network k computes what ``weights.network(self, archs[k])`` does in training mode. No layer
+        but the last has a bias.
+        """
+        return None
+
+    def grouped_network(
+        self, archs: Sequence[Architecture], weights: InitialWeights
+    ) -> nn.Module | None:
+        """Build K networks whose layers run together, or return None where the space cannot.
+
+        The module maps float [K x n, channels, height, width], network by network, to logits
+        [K x n, classes], and has ``networks`` = K. It is made of the layers in
+        :mod:`spaces.grouped`. Network k computes what ``weights.network(self, archs[k])`` does
+        without running statistics.
         """
         return None
 

@@ -8,6 +8,7 @@ ReLU or PReLU; it is on where its input is positive.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from proxies.passes.drawing import gaussian
 from proxies.passes.modes import initial_statistics, training
 from proxies.passes.run import Run, register_pass
+from proxies.stack import Grouped
+from spaces.grouped import GroupedReLU
 
 PATTERN_PASSES: Final = frozenset({"activations", "activations_and_parameters"})
 """The passes for which the forward pass of the loss records signs."""
@@ -30,10 +33,19 @@ _SMALLEST_SIDES: Final = (3, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
-class Patterns:
-    """Which ReLUs are on: one bool [N, ...] for each call of a ReLU, in order."""
+class Signs:
+    """Where one call of a ReLU is on: ``on`` bool [m, N, ...], ``members`` int64 [m] in 0..K-1."""
 
-    calls: list[Tensor]
+    on: Tensor
+    members: Tensor
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Which ReLUs of ``size`` = K networks are on, call by call, in order."""
+
+    calls: list[Signs]
+    size: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,24 +64,43 @@ class Regions:
 
 
 class SignRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside, records where each ReLU that is given ``examples`` rows is on, in ``calls``."""
+    """Inside, appends to ``calls`` where each ReLU that is given ``examples`` rows is on."""
 
-    def __init__(self, examples: int) -> None:
+    def __init__(self, examples: int, calls: list[Signs]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.examples = examples
-        self.calls: list[Tensor] = []
+        self.examples, self.calls = examples, calls
+        self._alone = torch.zeros(1, dtype=torch.int64)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if _is_relu(func.overloadpacket, args) and args[0].shape[:1] == (self.examples,):
-            self.calls.append(args[0].detach() > 0)
+            self.calls.append(Signs((args[0].detach() > 0).unsqueeze(0), self._alone))
         return func(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def recording_signs(run: Run, calls: list[Signs]) -> Iterator[None]:
+    """Append where each ReLU is on that is given the minibatch."""
+    if not isinstance(run.stack, Grouped):
+        with SignRecorder(len(run.batch.inputs), calls):
+            yield
+        return
+
+    def record(relu: Any, inputs: tuple[Tensor]) -> None:
+        on = torch.unflatten(inputs[0].detach() > 0, 1, (len(relu.members), -1)).transpose(0, 1)
+        calls.append(Signs(on, torch.tensor(relu.members)))
+
+    with contextlib.ExitStack() as hooks:
+        for part in run.stack.parts.values():
+            if isinstance(part, GroupedReLU):
+                hooks.callback(part.register_forward_pre_hook(record).remove)
+        yield
 
 
 @register_pass("activations")
 def activations(run: Run) -> Patterns:
     """Give the patterns of the minibatch in training mode: BatchNorm on its statistics."""
-    return _patterns(run.record("forward").signs)
+    return _patterns(run, run.record("forward").signs)
 
 
 @register_pass("activations_and_parameters")
@@ -85,11 +116,15 @@ def activations_eval(run: Run) -> Patterns:
     A BatchNorm without running statistics takes their initial values, mean 0 and variance 1; one
     that has some uses them.
     """
-    stack, inputs = run.single, run.batch.inputs
-    recorder = SignRecorder(len(inputs))
-    with training(stack, False), initial_statistics(stack), torch.no_grad(), recorder:
-        stack(run.tensors(), inputs.clone())
-    return _patterns(recorder.calls)
+    stack, calls = run.stack, list[Signs]()
+    with (
+        training(stack, False),
+        initial_statistics(stack),
+        torch.no_grad(),
+        recording_signs(run, calls),
+    ):
+        stack(run.tensors(), run.inputs())
+    return _patterns(run, calls)
 
 
 @register_pass("regions")
@@ -112,10 +147,10 @@ def _regions(run: Run, shape: tuple[int, ...]) -> Regions:
     codes = []
     for _ in range(REGION_BATCHES):
         noise = gaussian(run, REGION_INPUTS, *shape)
-        recorder = SignRecorder(REGION_INPUTS)
-        with training(stack), torch.no_grad(), recorder:
+        calls = list[Signs]()
+        with training(stack), torch.no_grad(), SignRecorder(REGION_INPUTS, calls):
             stack(tensors, noise)
-        signs = [call.flatten(1) for call in _patterns(recorder.calls).calls]
+        signs = [call.on[0].flatten(1) for call in _patterns(run, calls).calls]
         codes.append(np.packbits(torch.cat(signs, 1).cpu().numpy(), axis=1))
     return Regions(np.concatenate(codes))
 
@@ -129,7 +164,7 @@ def _is_relu(operator: Any, args: Any) -> bool:
     return operator in _RELUS or (operator in _CLIPS and args[1:2] in ((0,), (0.0,)))
 
 
-def _patterns(calls: list[Tensor]) -> Patterns:
+def _patterns(run: Run, calls: list[Signs]) -> Patterns:
     if not calls:
         raise ValueError("the network has no ReLU")
-    return Patterns(calls)
+    return Patterns(calls, run.stack.size)

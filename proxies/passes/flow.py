@@ -96,7 +96,8 @@ def _backwards(run: Run, mode: AbstractContextManager[None]) -> Flow:
         for name, tensor in run.tensors(torch.float64).items()
     }
     leaves = [tensors[weight.name].requires_grad_() for weight in weights]
-    ones = torch.ones((1, *inputs.shape[1:]), dtype=torch.float64, device=inputs.device)
+    shape = (stack.size, *inputs.shape[1:])
+    ones = torch.ones(shape, dtype=torch.float64, device=inputs.device)
     with mode:
         flow = stack(tensors, ones).sum()
     if flow.requires_grad:

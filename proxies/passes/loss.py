@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from proxies.passes.activations import PATTERN_PASSES, SignRecorder
+from proxies.passes.activations import PATTERN_PASSES, Signs, recording_signs
 from proxies.passes.modes import out_of_place, training
 from proxies.passes.run import Layer, Layers, Run, register_pass
 from proxies.passes.second_order import NoRuleError, second_order
@@ -27,10 +27,10 @@ from proxies.stack import Weight
 class Forward:
     """A forward pass whose graph is kept.
 
-    ``inputs`` [N, ...] and ``leaves``, one for each of ``weights``, are what gradients can be
+    ``inputs`` [K x N, ...] and ``leaves``, one for each of ``weights``, are what gradients can be
     taken of; ``logits`` is [K, N, ...]; ``outputs`` has what each layer returned, call by call,
-    and is empty unless the channels are wanted; ``signs`` has bool [N, ...] for each call of a
-    ReLU, and is empty unless activations are wanted; ``operations`` has what torch did, and is
+    and is empty unless the channels are wanted; ``signs`` has those of each call of a ReLU, and is
+    empty unless activations are wanted; ``operations`` has what torch did, and is
     empty unless the curvature is wanted.
     """
 
@@ -39,7 +39,7 @@ class Forward:
     leaves: list[Tensor]
     logits: Tensor
     outputs: list[list[Tensor]]
-    signs: list[Tensor]
+    signs: list[Signs]
     operations: list[Operation]
 
 
@@ -86,16 +86,16 @@ def forward(run: Run) -> Forward:
     weights = stack.weights()
     tensors = run.tensors()
     leaves = [tensors[weight.name].requires_grad_() for weight in weights]
-    inputs = run.batch.inputs.detach().clone().requires_grad_()
+    inputs = run.inputs().requires_grad_()
     outputs: list[list[Tensor]] = [[] for _ in weights]
     recording = _recording(weights, outputs if "channels" in run.wanted else None)
-    signs = SignRecorder(len(inputs))
-    watching = signs if PATTERN_PASSES & run.wanted else nullcontext()
+    signs: list[Signs] = []
+    watching = recording_signs(run, signs) if PATTERN_PASSES & run.wanted else nullcontext()
     tape = Tape()
     taping = tape if "curvature" in run.wanted else nullcontext()
     with training(stack), out_of_place(stack), recording, watching, taping:
         logits = stack(tensors, inputs)
-    return Forward(inputs, weights, leaves, logits, outputs, signs.calls, tape.operations)
+    return Forward(inputs, weights, leaves, logits, outputs, signs, tape.operations)
 
 
 @register_pass("loss")
@@ -164,11 +164,8 @@ def jacobian(run: Run) -> Jacobian:
     Under batch statistics the row of an example also holds how it moves the others' logits.
     """
     pass_ = run.record("forward")
-    rows = [
-        torch.autograd.grad(logits.sum(), pass_.inputs, retain_graph=True)[0].flatten(1)
-        for logits in pass_.logits
-    ]
-    return Jacobian(torch.stack(rows))
+    (rows,) = torch.autograd.grad(pass_.logits.sum(), pass_.inputs, retain_graph=True)
+    return Jacobian(torch.unflatten(rows.flatten(1), 0, (run.stack.size, -1)))
 
 
 @register_pass("weights")
@@ -205,7 +202,7 @@ def _backwards(run: Run) -> Curvature:
     weights, tensors = stack.weights(), run.tensors()
     leaves = [tensors[weight.name].requires_grad_() for weight in weights]
     with training(stack), out_of_place(stack):
-        logits = stack(tensors, run.batch.inputs.clone())
+        logits = stack(tensors, run.inputs())
     first = torch.autograd.grad(
         _cross_entropy(run, logits), leaves, create_graph=True, materialize_grads=True
     )

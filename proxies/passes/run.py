@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from proxies.batch import Minibatch
-from proxies.stack import Stack
+from proxies.stack import Single, Stack
 
 T = TypeVar("T")
 
@@ -104,8 +104,8 @@ class Run:
 
     @property
     def single(self) -> Stack:
-        """The stack, for a pass that runs one network; raises ``ValueError`` for more."""
-        if self.stack.size != 1:
+        """The stack, for a pass that runs one module; raises ``ValueError`` for networks as one."""
+        if not isinstance(self.stack, Single):
             raise ValueError("this pass runs one network at a time")
         return self.stack
 
@@ -125,6 +125,12 @@ class Run:
             )
             for name, tensor in self.stack.tensors().items()
         }
+
+    def inputs(self) -> Tensor:
+        """Copy the minibatch for each network, [K x N, ...]."""
+        inputs = self.batch.inputs.detach()
+        size = self.stack.size
+        return inputs.clone() if size == 1 else inputs.repeat(size, *[1] * (inputs.dim() - 1))
 
     def laid_out(self, tensor: Tensor) -> Tensor:
         """Bring pictures or kernels, [n, channels, height, width], into the stack's format."""

@@ -116,6 +116,7 @@ def _sum(*terms: Tensor | None) -> Tensor | None:
     _aten._adaptive_avg_pool2d,
     _aten.constant_pad_nd,
     _aten.neg,
+    _aten.index_select,
 )
 def _linear(operation: Operation, jet: JetOf) -> Jet:
     """Linear in the first argument, which alone may move."""
@@ -168,6 +169,22 @@ def _added(operation: Operation, jet: JetOf) -> Jet:
         else:
             parts.append(None if first is None else first.expand(shape))
     return Jet(*parts)
+
+
+@_rule(_aten.index_add)
+def _added_at(operation: Operation, jet: JetOf) -> Jet:
+    """Linear in the first and the last argument."""
+    whole, axis, index, parts = operation.args
+    if operation.kwargs:
+        raise NoRuleError(str(operation.operator))
+    added: list[Tensor | None] = []
+    for first, second in zip(jet(whole), jet(parts), strict=True):
+        if second is None:
+            added.append(first)
+        else:
+            start = torch.zeros_like(whole) if first is None else first
+            added.append(start.index_add(axis, index, second))
+    return Jet(*added)
 
 
 @_rule(_aten.mul, _aten.mm, _aten.bmm, _aten.linear)

@@ -13,6 +13,13 @@ from spaces.mobilenet.blocks import SEPARABLE, SKIP, SQUEEZE, Layer, Operation, 
 _ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "relu6": nn.ReLU6}
 
 
+def draw_convolution(layer: nn.Conv2d) -> None:
+    """Draw by the number of outputs (He et al. 2015, fan-out), no bias."""
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 class Network(nn.Module):
     """Stem, layers and head; a supernet where operations are left open.
 
@@ -59,9 +66,7 @@ class Network(nn.Module):
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                draw_convolution(module)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits [n, classes] of ``images`` [n, 3, size, size]."""

@@ -95,6 +95,17 @@ class InvertedResiduals(SearchSpace):
         left = [(self.operations[index],) for index in self.layers([arch])[0]]
         return Network(self.skeleton, left, classes or self.classes, running_stats=running_stats)
 
+    def draw(self, layer: nn.Module) -> None:
+        """Draw convolutions as :mod:`spaces.mobilenet.network` does, other layers as torch does."""
+        from torch import nn
+
+        from spaces.mobilenet.network import draw_convolution
+
+        if isinstance(layer, nn.Conv2d):
+            draw_convolution(layer)
+        else:
+            super().draw(layer)
+
 
 class MobileNet(InvertedResiduals):
     """The MnasNet-like space of Accel-NASBench (Ahmad et al., DAC 2024), 104,485,552,128 networks.

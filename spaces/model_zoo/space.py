@@ -91,6 +91,13 @@ class ModelZoo(SearchSpace):
             running_stats=running_stats,
         )
 
+    def draw(self, layer: nn.Module) -> None:
+        """Refuse: the package draws its models itself."""
+        raise UsageError(
+            f"service.init=shared is not possible for {self.name}, whose package draws the "
+            "weights; choose independent."
+        )
+
     def network_key(self) -> dict[str, Any]:
         """Add the dataset and the package's version, of whose models an architecture is one.
 

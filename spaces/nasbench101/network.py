@@ -55,8 +55,7 @@ class Network(nn.Module):
                 incoming = width
             self.stacks.append(stack)
         classifier = nn.Linear(incoming, classes)
-        nn.init.normal_(classifier.weight, std=0.01)
-        nn.init.zeros_(classifier.bias)
+        draw_classifier(classifier)
         self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), classifier)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -132,6 +131,12 @@ class ConvBNReLU(nn.Sequential):
             nn.BatchNorm2d(width, eps=1e-5, momentum=0.003, track_running_stats=running_stats),
             nn.ReLU(),
         )
+
+
+def draw_classifier(layer: nn.Linear) -> None:
+    """Draw weights from N(0, 0.01 squared), no bias."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
 
 
 class Convolution(nn.Conv2d):

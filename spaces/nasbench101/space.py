@@ -31,6 +31,7 @@ from spaces.nasbench101.index import Ints, index
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.initial_weights import InitialWeights
     from spaces.table import Table
 
 _CHUNK: Final = 4096
@@ -165,11 +166,22 @@ class NASBench101(SearchSpace):
 
         return Network(self.canonical(arch), classes or self.classes, running_stats=running_stats)
 
-    def stacked_network(self, archs: Sequence[Architecture], seeds: Sequence[int]) -> nn.Module:
+    def draw(self, layer: nn.Module) -> None:
+        """Draw the classifier as :mod:`spaces.nasbench101.network` does; others as they do."""
+        from torch import nn
+
+        from spaces.nasbench101.network import draw_classifier
+
+        if isinstance(layer, nn.Linear):
+            draw_classifier(layer)
+        else:
+            super().draw(layer)
+
+    def stacked_network(self, archs: Sequence[Architecture], weights: InitialWeights) -> nn.Module:
         """Build networks that run as one; see :mod:`spaces.nasbench101.stacked`."""
         from spaces.nasbench101.stacked import StackedNetwork
 
-        return StackedNetwork([self.canonical(arch) for arch in archs], seeds, self.classes)
+        return StackedNetwork([weights.network(self, arch, running_stats=False) for arch in archs])
 
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
         """Load the results of 108 epochs.

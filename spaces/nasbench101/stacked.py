@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spaces.arithmetic import TRAINING, Arithmetic
-from spaces.base import Architecture
-from spaces.nasbench101.network import Cell, Network
+from spaces.nasbench101.network import Cell
 
 
 @dataclass
@@ -27,21 +26,15 @@ class _Current:
 class StackedNetwork(nn.Module):
     """K networks: maps float images [K x n, 3, size, size] to logits [K x n, classes].
 
-    Network k computes what :class:`~spaces.nasbench101.network.Network` does in training mode with
-    its weights drawn after ``torch.manual_seed(seeds[k])``. The networks run one by one: no result
-    depends on which others are there.
+    The networks are :class:`~spaces.nasbench101.network.Network`, in training mode. They run one by
+    one: no result depends on which others are there.
     """
 
-    def __init__(self, archs: Sequence[Architecture], seeds: Sequence[int], classes: int) -> None:
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.networks = len(archs)
+        self.networks = len(networks)
         self._current = [_Current(number) for number in range(self.networks)]
-        self.members = nn.ModuleList()
-        for arch, seed, current in zip(archs, seeds, self._current, strict=True):
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(seed)
-                network = Network(arch, classes, running_stats=False)
-            self.members.append(_exchangeable(network, current))
+        self.members = nn.ModuleList(map(_exchangeable, networks, self._current))
 
     def forward(self, images: Tensor, arithmetic: Arithmetic = TRAINING) -> Tensor:
         """Return the logits [K x n, classes] of ``images`` [K x n, 3, size, size]."""

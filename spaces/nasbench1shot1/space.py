@@ -23,6 +23,7 @@ from spaces.nasbench101.table import Subset, load, members
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.initial_weights import InitialWeights
     from spaces.table import Table
 
 _VALIDATED: Final = 2
@@ -159,9 +160,11 @@ class NASBench1Shot1(SearchSpace):
             self.cell(arch), classes=classes or self.classes, running_stats=running_stats
         )
 
-    def stacked_network(self, archs: Sequence[Architecture], seeds: Sequence[int]) -> nn.Module:
-        """Build networks of NAS-Bench-101 that run as one."""
-        return _CELLS.stacked_network([self.cell(arch) for arch in archs], seeds)
+    def stacked_network(self, archs: Sequence[Architecture], weights: InitialWeights) -> nn.Module:
+        """Build networks that run as one; see :mod:`spaces.nasbench101.stacked`."""
+        from spaces.nasbench101.stacked import StackedNetwork
+
+        return StackedNetwork([weights.network(self, arch, running_stats=False) for arch in archs])
 
     def network_key(self) -> dict[str, Any]:
         """Add the number of the space, which says what a choice means."""

@@ -19,6 +19,7 @@ from spaces.nasbench201.cell import EDGE_NAMES, EDGES, NODES, OPERATIONS, repres
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.initial_weights import InitialWeights
     from spaces.table import Table
 
 
@@ -136,22 +137,31 @@ class NASBench201(SearchSpace):
         return Network(
             arch,
             classes or self.classes,
-            widths=(self.channels, 2 * self.channels, 4 * self.channels),
+            widths=self.widths,
             cells=self.cells,
             running_stats=running_stats,
         )
 
-    def stacked_network(self, archs: Sequence[Architecture], seeds: Sequence[int]) -> nn.Module:
-        """Build networks that run as one; see :mod:`spaces.nasbench201.stacked`."""
+    def stacked_network(self, archs: Sequence[Architecture], weights: InitialWeights) -> nn.Module:
+        """Build networks that run one by one; see :mod:`spaces.nasbench201.stacked`."""
         from spaces.nasbench201.stacked import StackedNetwork
 
         return StackedNetwork(
-            archs,
-            seeds,
-            self.classes,
-            widths=(self.channels, 2 * self.channels, 4 * self.channels),
-            cells=self.cells,
+            self, archs, weights, self.classes, widths=self.widths, cells=self.cells
         )
+
+    def grouped_network(self, archs: Sequence[Architecture], weights: InitialWeights) -> nn.Module:
+        """Build networks that run layer by layer; see :mod:`spaces.nasbench201.grouped`."""
+        from spaces.nasbench201.grouped import GroupedNetwork
+
+        return GroupedNetwork(
+            self, archs, weights, self.classes, widths=self.widths, cells=self.cells
+        )
+
+    @property
+    def widths(self) -> tuple[int, int, int]:
+        """The channels of the stages."""
+        return self.channels, 2 * self.channels, 4 * self.channels
 
     def network_key(self) -> dict[str, Any]:
         """Add channels and cells to the key, where they are not the benchmark's."""

@@ -1,13 +1,14 @@
 """Networks of NAS-Bench-201 in which nothing but the arithmetic takes time.
 
 A module of each operation costs more than the operation where a network sees one or two small
-images. Here the weights of a network are one tensor, drawn at once, and its forward pass is plain
-code that goes through the cells.
+images. Here the weights of a network are drawn at once, and its forward pass is plain code that
+goes through the cells.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -17,16 +18,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spaces.arithmetic import TRAINING, Arithmetic
-from spaces.base import Architecture
-from spaces.nasbench201.cell import AVG_POOL, CONV_1X1, CONV_3X3, EDGES, NODES, NONE
+from spaces.base import Architecture, SearchSpace
+from spaces.initial_weights import InitialWeights
+from spaces.nasbench201.cell import (
+    AVG_POOL,
+    CONV_1X1,
+    CONV_3X3,
+    EDGE_NAMES,
+    EDGES,
+    NODES,
+    NONE,
+)
 
 _KERNELS: Final = {CONV_1X1: 1, CONV_3X3: 3}
 
 
 class Layer(NamedTuple):
-    """A tensor that a network draws from U(-b, b), b = 1 / sqrt(fan in)."""
+    """A layer: its path in the network, and tensors drawn from U(-b, b), b = 1 / sqrt(fan in)."""
 
-    shape: tuple[int, ...]
+    path: str
+    shapes: tuple[tuple[int, ...], ...]
     fan_in: int
 
 
@@ -34,14 +45,14 @@ class StackedNetwork(nn.Module):
     """K networks: maps float images [K x n, 3, size, size] to logits [K x n, classes].
 
     Network k computes what :class:`~spaces.nasbench201.network.Network` does in training mode with
-    its weights drawn after ``torch.manual_seed(seeds[k])``; ``weights[k]`` has all of them, one
-    after the other. The networks run one by one: no result depends on which others are there.
+    the same ``weights``. The networks run one by one: no result depends on which others are there.
     """
 
     def __init__(
         self,
+        space: SearchSpace,
         archs: Sequence[Architecture],
-        seeds: Sequence[int],
+        weights: InitialWeights,
         classes: int,
         *,
         widths: Sequence[int],
@@ -49,14 +60,24 @@ class StackedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.networks, self.archs, self.widths, self.cells = len(archs), archs, widths, cells
-        self._layers = [list(_layers(arch, classes, widths, cells)) for arch in archs]
-        self.weights = nn.ParameterList(map(_draw, seeds, self._layers))
+        layers = [list(_layers(arch, classes, widths, cells)) for arch in archs]
+        self._layers = layers
+        self._shared = weights.init == "shared"
+        if self._shared:
+            distinct = dict.fromkeys(layer for network in layers for layer in network)
+            drawn = {layer: list(_drawn_alike(weights, space, layer)) for layer in distinct}
+            self.weights = nn.ParameterList(tensor for of in drawn.values() for tensor in of)
+            places = itertools.count()
+            self._places = {layer: [next(places) for _ in of] for layer, of in drawn.items()}
+        else:
+            seeds = [weights.seed_of(space, arch) for arch in archs]
+            self.weights = nn.ParameterList(map(_draw, seeds, layers))
 
     def forward(self, images: Tensor, arithmetic: Arithmetic = TRAINING) -> Tensor:
         """Return the logits [K x n, classes] of ``images`` [K x n, 3, size, size]."""
         logits = []
         for network, given in enumerate(images.chunk(self.networks)):
-            tensors = _parts(self.weights[network], self._layers[network])
+            tensors = self._tensors(network)
             run = _Pass(arithmetic, network, tensors)
             features = run.norm(run.layer(given, next(tensors), padding=1))
             channels = self.widths[0]
@@ -66,8 +87,16 @@ class StackedNetwork(nn.Module):
                 for _ in range(self.cells):
                     features = run.cell(self.archs[network], features)
             means = functional.relu(run.norm(features)).mean((2, 3), keepdim=True)
-            logits.append(run.layer(means, next(tensors), next(tensors)).flatten(1))
+            classifier = next(tensors)[:, :, None, None]
+            logits.append(run.layer(means, classifier, next(tensors)).flatten(1))
         return torch.cat(logits)
+
+    def _tensors(self, network: int) -> Iterator[Tensor]:
+        """Give the tensors of one network in the order of its layers."""
+        if not self._shared:
+            return _parted(self.weights[network], self._layers[network])
+        layers = self._layers[network]
+        return (self.weights[place] for layer in layers for place in self._places[layer])
 
 
 class _Pass:
@@ -113,36 +142,64 @@ class _Pass:
 def _layers(arch: Architecture, classes: int, widths: Sequence[int], cells: int) -> Iterator[Layer]:
     """List what :class:`~spaces.nasbench201.network.Network` draws, in its order."""
 
-    def conv(out: int, given: int, kernel: int) -> Layer:
-        return Layer((out, given, kernel, kernel), given * kernel * kernel)
+    def conv(path: str, out: int, given: int, kernel: int) -> Layer:
+        return Layer(path, ((out, given, kernel, kernel),), given * kernel * kernel)
 
     channels = widths[0]
-    yield conv(channels, 3, 3)
-    for width in widths:
+    yield conv("stem.0", channels, 3, 3)
+    for stage, width in enumerate(widths):
+        first = 0
         if width != channels:
-            yield from (conv(width, channels, 3), conv(width, width, 3), conv(width, channels, 1))
-            channels = width
-        cell = [conv(width, width, _KERNELS[o]) for o in arch if o in _KERNELS]
-        for _ in range(cells):
-            yield from cell
-    yield conv(classes, channels, 1)
-    yield Layer((classes,), channels)
+            path = f"stages.{stage}.0"
+            yield conv(f"{path}.residual.0.conv", width, channels, 3)
+            yield conv(f"{path}.residual.1.conv", width, width, 3)
+            yield conv(f"{path}.shortcut.1", width, channels, 1)
+            channels, first = width, 1
+        for cell in range(first, first + cells):
+            for edge, operation in zip(EDGE_NAMES, arch, strict=True):
+                if operation in _KERNELS:
+                    path = f"stages.{stage}.{cell}.operations.{edge}.conv"
+                    yield conv(path, width, width, _KERNELS[operation])
+    yield Layer("head.4", ((classes, channels), (classes,)), channels)
+
+
+def drawn_by_path(
+    space: SearchSpace,
+    arch: Architecture,
+    weights: InitialWeights,
+    classes: int,
+    widths: Sequence[int],
+    cells: int,
+) -> dict[str, list[Tensor]]:
+    """Draw the tensors of one network, by the path of their layer in it."""
+    layers = list(_layers(arch, classes, widths, cells))
+    if weights.init == "shared":
+        return {layer.path: list(_drawn_alike(weights, space, layer)) for layer in layers}
+    tensors = _parted(_draw(weights.seed_of(space, arch), layers), layers)
+    return {layer.path: [next(tensors) for _ in layer.shapes] for layer in layers}
 
 
 def _draw(seed: int, layers: Sequence[Layer]) -> Tensor:
-    """Draw all layers of a network at once: the same numbers as one after the other."""
-    sizes = [math.prod(layer.shape) for layer in layers]
+    """Draw layers at once, flat [numbers]: the same numbers as one after the other."""
+    sizes = [sum(map(math.prod, layer.shapes)) for layer in layers]
     numbers = torch.rand(sum(sizes), generator=torch.Generator().manual_seed(seed)).sub_(0.5)
     for part, layer in zip(torch.split(numbers, sizes), layers, strict=True):
         part.mul_(2 * layer.fan_in**-0.5)
     return numbers
 
 
-def _parts(weights: Tensor, layers: Sequence[Layer]) -> Iterator[Tensor]:
-    """Part the weights by layer, kernels channels-last."""
-    sizes = [math.prod(layer.shape) for layer in layers]
-    for part, layer in zip(torch.split(weights, sizes), layers, strict=True):
-        tensor = part.view(layer.shape)
-        if len(layer.shape) == 4:
+@functools.lru_cache(maxsize=1024)
+def _drawn_alike(weights: InitialWeights, space: SearchSpace, layer: Layer) -> tuple[Tensor, ...]:
+    """Draw the tensors of a layer that is the same in all networks."""
+    drawn = _draw(weights.seed_of_layer(space, layer.path, layer.shapes), [layer])
+    return tuple(_parted(drawn, [layer]))
+
+
+def _parted(weights: Tensor, layers: Sequence[Layer]) -> Iterator[Tensor]:
+    """Part weights that lie one after the other, kernels channels-last."""
+    shapes = [shape for layer in layers for shape in layer.shapes]
+    for part, shape in zip(torch.split(weights, [*map(math.prod, shapes)]), shapes, strict=True):
+        tensor = part.view(shape)
+        if len(shape) == 4:
             tensor = tensor.contiguous(memory_format=torch.channels_last)
         yield tensor

@@ -21,6 +21,11 @@ MakeCell = Callable[[int, int, int, bool], nn.Module]
 """Makes a cell from incoming channels, channels, stride and whether to keep running statistics."""
 
 
+def draw_convolution(layer: nn.Conv2d) -> None:
+    """Draw by the number of outputs (He et al. 2015, fan-out)."""
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+
+
 class Network(nn.Module):
     """Maps float images [n, 3, size, size] to logits [n, classes].
 
@@ -63,7 +68,7 @@ class Network(nn.Module):
         self.head = nn.Linear(channels * tiles, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                draw_convolution(module)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits [n, classes] of ``images`` [n, 3, size, size]."""

@@ -73,6 +73,17 @@ class TransNAS(SearchSpace):
             legal = "a multiple of 3" if cut else "a positive number"
             raise UsageError(f"space.image_size={image_size} is not possible; give {legal}.")
 
+    def draw(self, layer: nn.Module) -> None:
+        """Draw convolutions as :mod:`spaces.transnas.network` does, other layers as torch does."""
+        from torch import nn
+
+        from spaces.transnas.network import draw_convolution
+
+        if isinstance(layer, nn.Conv2d):
+            draw_convolution(layer)
+        else:
+            super().draw(layer)
+
     def network_key(self) -> dict[str, Any]:
         """Add the tiles to what every space names."""
         return {**super().network_key(), "tiles": self.task.tiles}

@@ -12,7 +12,7 @@ from torch.nn import functional
 from proxies import ScoringService, activations, registry, score_model
 from proxies.batch import Minibatch
 from proxies.passes import Run
-from proxies.passes.activations import Patterns
+from proxies.passes.activations import Patterns, Signs
 from proxies.stack import Single
 from spaces.nasbench201.space import NASBench201
 from tests.proxies.conformance import Conformance
@@ -281,7 +281,8 @@ def test_swap_counts_distinct_columns(examples, density, seed):
         for shape in ((3, 5, 5), (4, 2, 2), (30,), (2, 40))
     ]
     columns = torch.cat([c.flatten(1) for c in calls if c.dim() > 2], 1).T.numpy()
-    assert activations.swap(Patterns(calls)).tolist() == [len(np.unique(columns, axis=0))]
+    signs = [Signs(call.unsqueeze(0), torch.zeros(1, dtype=torch.int64)) for call in calls]
+    assert activations.swap(Patterns(signs)).tolist() == [len(np.unique(columns, axis=0))]
 
 
 def test_swap_is_at_most_the_number_of_units_and_of_patterns():

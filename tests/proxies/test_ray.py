@@ -13,6 +13,7 @@ from proxies import ScoringService
 from proxies.batch import Minibatch
 from proxies.failures import WORKER_DIED
 from proxies.workers import CHUNK, Chunk, Job, inline
+from spaces.initial_weights import InitialWeights
 from tests.proxies.tiny_space import FragileSpace, SlowSpace, TinySpace
 
 ray = pytest.importorskip("ray")
@@ -76,7 +77,7 @@ def fresh(nodes):
 
 
 def job(space, device="auto"):
-    return Job(space, Minibatch.empty((3, 8, 8)), 0, False, device, "float32")
+    return Job(space, Minibatch.empty((3, 8, 8)), InitialWeights(), False, device, "float32")
 
 
 def chunks(service, space):
