@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 Architecture = tuple[int, ...]
 
+_ROUNDS: Final = 1000
+"""How often products of choices are drawn until enough are valid."""
+
+_CHUNK: Final = 4096
+"""Products of choices that are listed at a time."""
+
 _LISTED: Final = 10_000_000
 """How many architectures are listed at most."""
 
@@ -57,7 +63,8 @@ class SearchSpace:
     """A product of decisions, some products of which may be invalid.
 
     Subclasses set ``name``, ``decisions``, and, if they have networks, ``dataset``, ``classes``
-    and ``image_size``; they override what differs from the plain product space below.
+    and ``image_size``; they override what differs from the plain product space below. Where some
+    products are invalid, :meth:`are_valid` says which, and ``size`` how many are left.
     """
 
     name: ClassVar[str]
@@ -76,16 +83,30 @@ class SearchSpace:
         return math.prod(len(d.choices) for d in self.decisions)
 
     def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` has one legal choice per decision."""
-        return len(arch) == len(self.decisions) and all(
+        """Whether ``arch`` has one legal choice per decision, and these go together."""
+        legal = len(arch) == len(self.decisions) and all(
             0 <= a < len(d.choices) for a, d in zip(arch, self.decisions, strict=True)
         )
+        return legal and bool(self.are_valid([arch])[0])
+
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs``, all of legal choices, is an architecture: bool [n]."""
+        return np.ones(len(archs), np.bool_)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
-        """Draw ``n`` architectures independently and uniformly, with replacement."""
+        """Draw ``n`` architectures independently and uniformly, with replacement.
+
+        Raises :class:`UsageError` where hardly any product of choices is valid.
+        """
         highs = [len(d.choices) for d in self.decisions]
-        draws = rng.integers(0, highs, size=(n, len(highs)))
-        return [tuple(row) for row in draws.tolist()]
+        found: list[Architecture] = []
+        for _ in range(_ROUNDS):
+            draws = rng.integers(0, highs, size=(n - len(found), len(highs))).tolist()
+            archs = [tuple(row) for row in draws]
+            found += itertools.compress(archs, self.are_valid(archs))
+            if len(found) == n:
+                return found
+        raise UsageError(f"{self.name} as it is set has hardly any architecture.")
 
     def distinct(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` different architectures, of which there must be as many, by :meth:`sample`."""
@@ -109,23 +130,28 @@ class SearchSpace:
                 for choice in range(len(decision.choices))
                 if choice != arch[position]
             ]
-        return edits
+        return list(itertools.compress(edits, self.are_valid(edits)))
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision, drawn uniformly, to another choice, drawn uniformly.
+        """Change one decision, drawn uniformly, to another choice, until the outcome is valid.
 
         Raises :class:`UsageError` as :meth:`check_neighbours` does.
         """
         self.check_neighbours()
         open_decisions = [i for i, d in enumerate(self.decisions) if len(d.choices) > 1]
-        position = open_decisions[int(rng.integers(len(open_decisions)))]
-        choice = int(rng.integers(len(self.decisions[position].choices) - 1))
-        choice += choice >= arch[position]
-        return (*arch[:position], choice, *arch[position + 1 :])
+        while True:
+            position = open_decisions[int(rng.integers(len(open_decisions)))]
+            choice = int(rng.integers(len(self.decisions[position].choices) - 1))
+            choice += choice >= arch[position]
+            edit = (*arch[:position], choice, *arch[position + 1 :])
+            if self.are_valid([edit])[0]:
+                return edit
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every valid architecture once, in lexicographic order."""
-        return itertools.product(*(range(len(d.choices)) for d in self.decisions))
+        products = itertools.product(*(range(len(d.choices)) for d in self.decisions))
+        while archs := list(itertools.islice(products, _CHUNK)):
+            yield from itertools.compress(archs, self.are_valid(archs))
 
     def check_all(self) -> None:
         """Raise :class:`UsageError` beyond ten million architectures: nobody lists so many."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,35 @@ class TestConformance(SpaceConformance):
     @pytest.fixture
     def space(self):
         return Choices(**OPTIONS)
+
+
+class Ascending(Choices):
+    """Only choices that ascend."""
+
+    name = "ascending"
+
+    @property
+    def size(self):
+        return len(list(self.enumerate()))
+
+    def are_valid(self, archs):
+        return np.array([list(arch) == sorted(arch) for arch in archs], np.bool_)
+
+
+class TestConformanceOfSomeProducts(SpaceConformance):
+    @pytest.fixture
+    def space(self):
+        return Ascending(a=range(3), b=range(4), c=range(4))
+
+
+class Impossible(Choices):
+    def are_valid(self, archs):
+        return np.zeros(len(archs), np.bool_)
+
+
+def test_a_space_without_architectures_says_so():
+    with pytest.raises(UsageError, match="hardly any architecture"):
+        Impossible(a=range(3)).sample(np.random.default_rng(0), 1)
 
 
 def test_size_and_enumeration():
