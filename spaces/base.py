@@ -135,17 +135,22 @@ class SearchSpace:
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
         """Change one decision, drawn uniformly, to another choice, until the outcome is valid.
 
-        Raises :class:`UsageError` as :meth:`check_neighbours` does.
+        Raises :class:`UsageError` as :meth:`check_neighbours` does, and where ``arch`` has no
+        neighbours.
         """
         self.check_neighbours()
         open_decisions = [i for i, d in enumerate(self.decisions) if len(d.choices) > 1]
-        while True:
+        for _ in range(_ROUNDS):
             position = open_decisions[int(rng.integers(len(open_decisions)))]
             choice = int(rng.integers(len(self.decisions[position].choices) - 1))
             choice += choice >= arch[position]
             edit = (*arch[:position], choice, *arch[position + 1 :])
             if self.are_valid([edit])[0]:
                 return edit
+        edits = self.neighbours(arch)
+        if not edits:
+            raise UsageError(f"no edit leads from {self.format(arch)} to another of {self.name}.")
+        return edits[int(rng.integers(len(edits)))]
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every valid architecture once, in lexicographic order."""

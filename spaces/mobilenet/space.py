@@ -42,7 +42,6 @@ _PATTERN: Final = re.compile("-".join([_BLOCK] * _BLOCKS))
 _EXAMPLE: Final = "e1k3l1se-e6k3l2se-e6k5l2se-e6k3l3se-e6k5l3se-e6k5l4se-e6k3l1se"
 
 _LAYER_OPERATIONS: Final = tuple(Operation(e, k) for k in (3, 5, 7) for e in (3, 6))
-_DRAWS: Final = 1000
 
 
 def _names(operations: Sequence[Operation | None]) -> tuple[str, ...]:
@@ -303,7 +302,7 @@ class Proxyless(InvertedResiduals):
             if self.is_valid(arch):
                 return arch
             objection = "it skips a layer that changes the shape."
-            if super().is_valid(arch):
+            if all(a < len(d.choices) for a, d in zip(arch, self.decisions, strict=True)):
                 objection = (
                     f"it needs {self.costs([arch]).macs[0]:,} multiply-adds, and "
                     f"space.max_flops={self.max_flops:g}."

@@ -42,6 +42,20 @@ class Impossible(Choices):
         return np.zeros(len(archs), np.bool_)
 
 
+class Apart(Choices):
+    """Two architectures, two edits apart."""
+
+    def are_valid(self, archs):
+        return np.array([len(set(arch)) == 1 for arch in archs], np.bool_)
+
+
+def test_an_architecture_without_neighbours_says_so():
+    space = Apart(a=range(2), b=range(2))
+    assert space.neighbours((0, 0)) == []
+    with pytest.raises(UsageError, match="no edit leads from 0,0 to another of choices"):
+        space.mutate((0, 0), np.random.default_rng(0))
+
+
 def test_a_space_without_architectures_says_so():
     with pytest.raises(UsageError, match="hardly any architecture"):
         Impossible(a=range(3)).sample(np.random.default_rng(0), 1)
