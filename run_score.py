@@ -180,6 +180,8 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
     """Draw, enumerate, or read the architectures to score."""
     import numpy as np
 
+    from spaces.base import distinct
+
     if archs == "all":
         space.check_all()
         return list(space.enumerate())
@@ -193,7 +195,7 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
         return [space.parse(line) for line in lines if line.strip()]
     if not 1 <= archs <= space.size:
         raise UsageError(f"archs={archs} must lie between 1 and the {space.size} of {space.name}.")
-    return space.distinct(np.random.default_rng(seed), archs)
+    return distinct(space, np.random.default_rng(seed), archs)
 
 
 def _scores_csv(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError
-from spaces.base import Architecture, SearchSpace
+from spaces.base import Architecture, SearchSpace, distinct
 
 
 class Scorer(Protocol):
@@ -116,7 +116,7 @@ class Guidance:
         size = self.pool_size(space)
         if self.among is None:
             return list(space.enumerate()) if self.warmup == "all" else space.sample(rng, size)
-        sample = space.distinct(np.random.default_rng(0), self.among)
+        sample = distinct(space, np.random.default_rng(0), self.among)
         return [sample[i] for i in rng.choice(len(sample), size, replace=False)]
 
     def candidates(self, space: SearchSpace, arch: Architecture) -> int:

@@ -108,13 +108,6 @@ class SearchSpace:
                 return found
         raise UsageError(f"{self.name} as it is set has hardly any architecture.")
 
-    def distinct(self, rng: np.random.Generator, n: int) -> list[Architecture]:
-        """Draw ``n`` different architectures, of which there must be as many, by :meth:`sample`."""
-        found: dict[Architecture, None] = {}
-        while len(found) < n:
-            found.update(dict.fromkeys(self.sample(rng, n - len(found))))
-        return list(found)
-
     def check_neighbours(self) -> None:
         """Raise :class:`UsageError` where no edit leads from one architecture to another."""
         if all(len(d.choices) == 1 for d in self.decisions):
@@ -272,6 +265,14 @@ class SearchSpace:
         A space without one raises :class:`~spaces.table.NoTableError`.
         """
         raise NoTableError(f"{self.name} has no benchmark table; choose benchmark=training.")
+
+
+def distinct(space: SearchSpace, rng: np.random.Generator, n: int) -> list[Architecture]:
+    """Draw ``n`` different architectures of ``space``, which must have as many."""
+    found: dict[Architecture, None] = {}
+    while len(found) < n:
+        found.update(dict.fromkeys(space.sample(rng, n - len(found))))
+    return list(found)
 
 
 class Choices(SearchSpace):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from conf.errors import UsageError
 from searchers import Evolution, Guidance, Predictor, RandomSearch, Reinforce
 from spaces import Choices
+from spaces.base import distinct
 from tests.searchers.conformance import Scorer, small_space, value
 
 
@@ -46,13 +47,13 @@ def test_pools_of_all_searches_come_from_one_sample():
     assert all(len(set(pool)) == 20 for pool in pools)
     assert len({frozenset(pool) for pool in pools}) > 30
     met = set().union(*pools)
-    assert met == set(space.distinct(rng(0), 30))
+    assert met == set(distinct(space, rng(0), 30))
 
 
 def test_a_pool_may_be_all_of_the_sample():
     space = small_space()
     pool = Guidance(Scorer(), warmup="all", among=30).pool(space, rng(7))
-    assert set(pool.architectures) == set(space.distinct(rng(0), 30))
+    assert set(pool.architectures) == set(distinct(space, rng(0), 30))
 
 
 def test_what_is_too_large_to_list_is_refused():

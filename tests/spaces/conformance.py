@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conf.errors import UsageError
-from spaces.base import SearchSpace
+from spaces.base import SearchSpace, distinct
 
 DRAWS = 200
 
@@ -77,7 +77,7 @@ class SpaceConformance:
 
     def test_distinct_draws_are_the_sample_without_repeats(self, space):
         n = min(space.size, DRAWS)
-        drawn = space.distinct(np.random.default_rng(1), n)
+        drawn = distinct(space, np.random.default_rng(1), n)
         assert len(set(drawn)) == len(drawn) == n
         sampled = dict.fromkeys(space.sample(np.random.default_rng(1), n))
         assert drawn[: len(sampled)] == list(sampled)
