@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from proxies.service import ScoreTable
     from spaces.base import Architecture, SearchSpace
+    from spaces.benchmark import Benchmark
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,12 @@ def score(cfg: DictConfig) -> None:
 
 
 def _score_space(settings: Settings, directory: Path) -> None:
-    import numpy as np
-
-    from analysis.figures import rank_scatter, save_figure
     from analysis.files import write_json, write_text
-    from analysis.ranks import correlations, pairwise_concordance
     from proxies import ranking, registry
     from proxies.batch import shown
 
     space = build(settings.space, "space")
-    benchmark = build(settings.benchmark, "benchmark", space=space)
+    benchmark = _benchmark(settings, space)
     service = build(
         settings.service,
         "service",
@@ -98,33 +94,18 @@ def _score_space(settings: Settings, directory: Path) -> None:
     archs = _architectures(space, settings.archs, settings.seed)
     names = list(dict.fromkeys(map(registry.canonical, settings.proxies)))
     table = ranking.score(service, archs, names)
-    rng = np.random.default_rng(settings.seed)
-    evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
-    column = settings.accuracy
-    if column is None:
-        column = "val" if all(np.isnan(e.test) for e in evaluations) else "test"
-    accuracy = np.array([getattr(evaluation, column) for evaluation in evaluations])
-    if np.isnan(accuracy).all():
-        raise UsageError(f"accuracy={column}: the benchmark has no such values; leave it null.")
+    statistics: dict[str, dict[str, float]]
+    if benchmark is None:
+        title, accuracy = "no accuracies", None
+        statistics = {name: _counts(table, name) for name in names}
+    else:
+        title, accuracy = _accuracy(benchmark, archs, settings)
+        statistics = {name: _correlate(table, name, accuracy, directory) for name in names}
+        write_json(directory / "correlation.json", statistics)
     write_text(directory / "scores.csv", _scores_csv(space, table, names, accuracy))
     if batch := shown(service):
         write_json(directory / "batch.json", batch.describe())
-    statistics = {}
-    for name in names:
-        values, seconds = table.column(name), table.seconds[:, table.names.index(name)]
-        ensemble = registry.ensembles().get(name)
-        better = ensemble is not None or registry.get(name).higher_is_better
-        statistics[name] = correlations(values, accuracy, higher_is_better=better) | {
-            "seconds_per_arch": float(np.mean(seconds))
-        }
-        if ensemble and ensemble.pairwise:
-            verdicts = ensemble.pairwise(ranking.goodness(table, ensemble.members))
-            statistics[name]["concordance"] = pairwise_concordance(verdicts, accuracy)
-        save_figure(
-            rank_scatter(values, accuracy, name), directory / f"rank_{quote(name, safe='(),=')}"
-        )
-    write_json(directory / "correlation.json", statistics)
-    _print_statistics(statistics, f"{space.name} {space.dataset}: {column} accuracy")
+    _print_statistics(statistics, f"{space.name} {space.dataset}: {title}")
     for reason in sorted(set(table.reasons.values())):
         count = sum(r == reason for r in table.reasons.values())
         print(f"{count} scores are NaN: {reason}")
@@ -133,11 +114,76 @@ def _score_space(settings: Settings, directory: Path) -> None:
     print(f"{service.account()} -> {directory}")
 
 
+def _benchmark(settings: Settings, space: SearchSpace) -> Benchmark | None:
+    """Build the benchmark; None where the space has no table and nothing asks for one."""
+    from spaces.table import NoTableError
+
+    try:
+        return cast("Benchmark", build(settings.benchmark, "benchmark", space=space))
+    except NoTableError:
+        if settings.accuracy is not None:
+            raise
+        return None
+
+
+def _accuracy(
+    benchmark: Benchmark, archs: list[Architecture], settings: Settings
+) -> tuple[str, NDArray[np.float64]]:
+    """Look up what scores are compared with, [n], and say what it is."""
+    import numpy as np
+
+    rng = np.random.default_rng(settings.seed)
+    evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
+    column = settings.accuracy
+    if column is None:
+        column = "val" if all(np.isnan(e.test) for e in evaluations) else "test"
+    accuracy = np.array([getattr(evaluation, column) for evaluation in evaluations])
+    if np.isnan(accuracy).all():
+        raise UsageError(f"accuracy={column}: the benchmark has no such values; leave it null.")
+    return f"{column} accuracy", accuracy
+
+
+def _counts(table: ScoreTable, name: str) -> dict[str, float]:
+    """Count the scores of a proxy."""
+    import numpy as np
+
+    missing = int(np.isnan(table.column(name)).sum())
+    return {"n": len(table.architectures) - missing, "nan": missing} | _seconds(table, name)
+
+
+def _seconds(table: ScoreTable, name: str) -> dict[str, float]:
+    return {"seconds_per_arch": float(table.seconds[:, table.names.index(name)].mean())}
+
+
+def _correlate(
+    table: ScoreTable, name: str, accuracy: NDArray[np.float64], directory: Path
+) -> dict[str, float]:
+    """Correlate one proxy with accuracy, and draw both."""
+    from analysis.figures import rank_scatter, save_figure
+    from analysis.ranks import correlations, pairwise_concordance
+    from proxies import ranking, registry
+
+    values = table.column(name)
+    ensemble = registry.ensembles().get(name)
+    better = ensemble is not None or registry.get(name).higher_is_better
+    found = correlations(values, accuracy, higher_is_better=better) | _seconds(table, name)
+    if ensemble and ensemble.pairwise:
+        verdicts = ensemble.pairwise(ranking.goodness(table, ensemble.members))
+        found["concordance"] = pairwise_concordance(verdicts, accuracy)
+    save_figure(
+        rank_scatter(values, accuracy, name), directory / f"rank_{quote(name, safe='(),=')}"
+    )
+    return found
+
+
 def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Architecture]:
     """Draw, enumerate, or read the architectures to score."""
     import numpy as np
 
+    from spaces.base import distinct
+
     if archs == "all":
+        space.check_all()
         return list(space.enumerate())
     if isinstance(archs, str):
         try:
@@ -149,22 +195,23 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
         return [space.parse(line) for line in lines if line.strip()]
     if not 1 <= archs <= space.size:
         raise UsageError(f"archs={archs} must lie between 1 and the {space.size} of {space.name}.")
-    rng = np.random.default_rng(seed)
-    found: dict[Architecture, None] = {}
-    while len(found) < archs:
-        found.update(dict.fromkeys(space.sample(rng, archs - len(found))))
-    return list(found)
+    return distinct(space, np.random.default_rng(seed), archs)
 
 
 def _scores_csv(
-    space: SearchSpace, table: ScoreTable, names: list[str], accuracy: NDArray[np.float64]
+    space: SearchSpace, table: ScoreTable, names: list[str], accuracy: NDArray[np.float64] | None
 ) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["architecture", *names, "accuracy"])
-    values = table.values[:, [table.names.index(name) for name in names]].tolist()
-    for arch, row, value in zip(table.architectures, values, accuracy, strict=True):
-        writer.writerow([space.format(arch), *row, round(float(value), 4)])
+    rows = table.values[:, [table.names.index(name) for name in names]].tolist()
+    if accuracy is None:
+        writer.writerow(["architecture", *names])
+    else:
+        writer.writerow(["architecture", *names, "accuracy"])
+        for row, value in zip(rows, accuracy, strict=True):
+            row.append(round(float(value), 4))
+    for arch, row in zip(table.architectures, rows, strict=True):
+        writer.writerow([space.format(arch), *row])
     return text.getvalue()
 
 
@@ -175,11 +222,13 @@ def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> No
 
     view = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
     view.add_column("proxy", overflow="fold")
-    for heading in _HEADINGS.values():
-        view.add_column(heading, justify="right", no_wrap=True)
+    columns = [c for c in _HEADINGS if all(c in row for row in statistics.values())]
+    for column in columns:
+        view.add_column(_HEADINGS[column], justify="right", no_wrap=True)
     for name, row in statistics.items():
-        cells = [f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in _HEADINGS]
-        cells[0] += f" [{row['spearman_low']:.2f}, {row['spearman_high']:.2f}]"
+        cells = [f"{row[c]:.3f}" if isinstance(row[c], float) else str(row[c]) for c in columns]
+        if "spearman" in columns:
+            cells[0] += f" [{row['spearman_low']:.2f}, {row['spearman_high']:.2f}]"
         view.add_row(name, *cells)
     Console().print(view)
 
@@ -192,7 +241,6 @@ def _score_model(settings: Settings, model: str, directory: Path) -> None:
     module, colon, name = model.partition(":")
     if not colon:
         raise UsageError(f"model={model} must be written package.module:function.")
-    sys.path.insert(0, str(Path.cwd()))
     network = locate(f"{module}.{name}", "model")()
     space = build(settings.space, "space")
     batch = build(settings.batch, "batch", space=space)

@@ -47,6 +47,7 @@ class Warmup:
 
     enabled: bool
     pool: int | Literal["all"]
+    among: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,7 @@ class Settings:
         return Guidance(
             scorer,
             warmup=warmup.pool if warmup.enabled else 0,
+            among=warmup.among if warmup.enabled else None,
             move=move.candidates if move.enabled else 0,
             epsilon=move.epsilon,
         )

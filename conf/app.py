@@ -38,6 +38,9 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    here = str(Path.cwd())
+    if here not in sys.path:  # modules of the user's own
+        sys.path.append(here)
     # Hydra prints exceptions itself, with exit status 1, unless told to let them through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     running = False

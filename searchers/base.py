@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -37,8 +37,12 @@ class Searcher(ABC):
         repeats: whether an architecture may be trained again. A repeat costs like any other; with
             ``False`` a proposal that was trained before is drawn anew.
 
-    Raises :class:`UsageError` for settings that cannot work together.
+    Raises :class:`UsageError` for settings that cannot work together, and for a space without edits
+    where edits are asked for.
     """
+
+    edits: ClassVar[bool] = False
+    """Whether it proposes edits of what it trained, and so needs a space that has some."""
 
     def __init__(
         self,
@@ -50,6 +54,8 @@ class Searcher(ABC):
     ) -> None:
         self.space = space
         self.guidance = guidance or Guidance()
+        if self.edits or self.guidance.move == "all":
+            space.check_neighbours()
         self.repeats = repeats
         self.told = 0
         self.trained: set[Architecture] = set()

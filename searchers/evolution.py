@@ -32,6 +32,8 @@ class Evolution(Searcher):
     short of it.
     """
 
+    edits = True
+
     def __init__(
         self,
         space: SearchSpace,
@@ -50,7 +52,7 @@ class Evolution(Searcher):
                 f"searcher.tournament={tournament} must lie between 1 and "
                 f"searcher.population={population}."
             )
-        pool_size = space.size if self.guidance.warmup == "all" else self.guidance.warmup
+        pool_size = self.guidance.pool_size(space)
         if 0 < pool_size < population:
             raise UsageError(
                 f"guidance.warmup.pool={pool_size} is smaller than "

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError
-from spaces.base import Architecture, SearchSpace
+from spaces.base import Architecture, SearchSpace, distinct
 
 
 class Scorer(Protocol):
@@ -47,6 +47,8 @@ class Guidance:
         scorer: goodness of architectures, the larger the better; needed by either guidance.
         warmup: size of the pool drawn at random, with replacement; ``"all"`` takes the whole
             space, each architecture once; 0 switches warmup off.
+        among: draw the pools of all searches, without replacement, from one sample of so many
+            different architectures, which depends on the space alone; None: from the whole space.
         move: number of candidates of one step; ``"all"`` takes every one-edit neighbour; 0
             switches move proposal off. A searcher that has no current architecture draws that
             many from its own proposals (``"all"``: as many as an architecture has neighbours).
@@ -60,6 +62,7 @@ class Guidance:
 
     scorer: Scorer | None = None
     warmup: int | Literal["all"] = 0
+    among: int | None = None
     move: int | Literal["all"] = 0
     epsilon: float = 0.25
     asked: int = field(default=0, init=False)
@@ -70,6 +73,11 @@ class Guidance:
                 raise UsageError(
                     f"guidance.{key}={value} is not possible; give a positive number or all."
                 )
+        if self.among is not None and self.among < (1 if self.warmup == "all" else self.warmup):
+            raise UsageError(
+                f"guidance.warmup.among={self.among} is less than the pool drawn from it, "
+                f"guidance.warmup.pool={self.warmup}; give more, or null."
+            )
         if not 0 <= self.epsilon <= 1:
             raise UsageError(
                 f"guidance.move.epsilon={self.epsilon} is not possible; give a chance in [0, 1]."
@@ -86,10 +94,30 @@ class Guidance:
         """Draw and score the warmup pool; empty without warmup."""
         if not self.warmup:
             return Pool([], np.empty(0))
-        drawn = list(space.enumerate()) if self.warmup == "all" else space.sample(rng, self.warmup)
+        drawn = self._drawn(space, rng)
         goodness = self.goodness(drawn)
         order = np.argsort(-goodness, kind="stable")
         return Pool([drawn[i] for i in order], goodness[order])
+
+    def pool_size(self, space: SearchSpace) -> int:
+        """How many architectures a pool has; raises :class:`UsageError` where that is too many."""
+        if self.among is not None and self.among > space.size:
+            raise UsageError(
+                f"guidance.warmup.among={self.among} exceeds the {space.size} architectures of "
+                f"{space.name}; give less, or null."
+            )
+        if self.warmup != "all":
+            return self.warmup
+        if self.among is None:
+            space.check_all()
+        return self.among or space.size
+
+    def _drawn(self, space: SearchSpace, rng: np.random.Generator) -> list[Architecture]:
+        size = self.pool_size(space)
+        if self.among is None:
+            return list(space.enumerate()) if self.warmup == "all" else space.sample(rng, size)
+        sample = distinct(space, np.random.default_rng(0), self.among)
+        return [sample[i] for i in rng.choice(len(sample), size, replace=False)]
 
     def candidates(self, space: SearchSpace, arch: Architecture) -> int:
         """How many proposals a searcher without a current architecture draws for one move."""

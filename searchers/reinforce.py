@@ -125,14 +125,20 @@ class Reinforce(Searcher):
             raise UsageError(f"searcher.momentum={momentum} must lie in [0, 1).")
         if warmup_batch < 1:
             raise UsageError(f"searcher.warmup_batch={warmup_batch} must be at least 1.")
+        if self.guidance.among is not None:
+            raise UsageError(
+                "guidance.warmup.among is not for searcher=reinforce, which is rewarded by the "
+                "scores of what its policy draws; leave it null."
+            )
         self.policy = Policy(space, learning_rate)
+        self.policy.sample(np.random.default_rng(0), 1)  # a space that it never meets is refused
         if self.guidance.warmup:
             self._warm_up(warmup_batch)
         self._baseline = Baseline(momentum)
 
     def _warm_up(self, batch: int) -> None:
         rng = self.rng(0)
-        total = self.space.size if self.guidance.warmup == "all" else self.guidance.warmup
+        total = self.guidance.pool_size(self.space)
         seen = np.empty(0)
         while len(seen) < total:
             archs = self.policy.sample(rng, min(batch, total - len(seen)))

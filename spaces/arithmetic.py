@@ -12,18 +12,20 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The operations of a forward pass that have weights, or that a pass wants to see.
+    """The operations of a forward pass that have weights, choose, or that a pass wants to see.
 
     Attributes:
         layer: as ``torch.nn.functional.conv2d``.
         norm: maps features [n, channels, height, width] to normalised ones.
         end: is given a network's number and what one of its blocks returns; all that reaches the
             output leads through it. Gives what the next block is to be given.
+        pool: as ``torch.nn.functional.max_pool2d``.
     """
 
     layer: Callable[..., Tensor]
     norm: Callable[[Tensor], Tensor]
     end: Callable[[int, Tensor], Tensor]
+    pool: Callable[..., Tensor] = functional.max_pool2d
 
 
 def _by_batch(features: Tensor) -> Tensor:

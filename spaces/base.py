@@ -12,12 +12,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError
+from spaces.table import NoTableError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from spaces.table import Table
 
 Architecture = tuple[int, ...]
+
+_ROUNDS: Final = 1000
+"""How often products of choices are drawn until enough are valid."""
+
+_CHUNK: Final = 4096
+"""Products of choices that are listed at a time."""
+
+_LISTED: Final = 10_000_000
+"""How many architectures are listed at most."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,8 @@ class SearchSpace:
     """A product of decisions, some products of which may be invalid.
 
     Subclasses set ``name``, ``decisions``, and, if they have networks, ``dataset``, ``classes``
-    and ``image_size``; they override what differs from the plain product space below.
+    and ``image_size``; they override what differs from the plain product space below. Where some
+    products are invalid, :meth:`are_valid` says which, and ``size`` how many are left.
     """
 
     name: ClassVar[str]
@@ -72,16 +83,35 @@ class SearchSpace:
         return math.prod(len(d.choices) for d in self.decisions)
 
     def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` has one legal choice per decision."""
-        return len(arch) == len(self.decisions) and all(
+        """Whether ``arch`` has one legal choice per decision, and these go together."""
+        legal = len(arch) == len(self.decisions) and all(
             0 <= a < len(d.choices) for a, d in zip(arch, self.decisions, strict=True)
         )
+        return legal and bool(self.are_valid([arch])[0])
+
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs``, all of legal choices, is an architecture: bool [n]."""
+        return np.ones(len(archs), np.bool_)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
-        """Draw ``n`` architectures independently and uniformly, with replacement."""
+        """Draw ``n`` architectures independently and uniformly, with replacement.
+
+        Raises :class:`UsageError` where hardly any product of choices is valid.
+        """
         highs = [len(d.choices) for d in self.decisions]
-        draws = rng.integers(0, highs, size=(n, len(highs)))
-        return [tuple(row) for row in draws.tolist()]
+        found: list[Architecture] = []
+        for _ in range(_ROUNDS):
+            draws = rng.integers(0, highs, size=(n - len(found), len(highs))).tolist()
+            archs = [tuple(row) for row in draws]
+            found += itertools.compress(archs, self.are_valid(archs))
+            if len(found) == n:
+                return found
+        raise UsageError(f"{self.name} as it is set has hardly any architecture.")
+
+    def check_neighbours(self) -> None:
+        """Raise :class:`UsageError` where no edit leads from one architecture to another."""
+        if all(len(d.choices) == 1 for d in self.decisions):
+            raise UsageError(f"{self.name} has a single architecture: nothing can be mutated.")
 
     def neighbours(self, arch: Architecture) -> list[Architecture]:
         """Every valid architecture that differs from ``arch`` in exactly one decision."""
@@ -93,24 +123,41 @@ class SearchSpace:
                 for choice in range(len(decision.choices))
                 if choice != arch[position]
             ]
-        return edits
+        return list(itertools.compress(edits, self.are_valid(edits)))
 
     def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision, drawn uniformly, to another choice, drawn uniformly.
+        """Change one decision, drawn uniformly, to another choice, until the outcome is valid.
 
-        Raises :class:`UsageError` where no decision has two choices.
+        Raises :class:`UsageError` as :meth:`check_neighbours` does, and where ``arch`` has no
+        neighbours.
         """
+        self.check_neighbours()
         open_decisions = [i for i, d in enumerate(self.decisions) if len(d.choices) > 1]
-        if not open_decisions:
-            raise UsageError(f"{self.name} has a single architecture: nothing can be mutated.")
-        position = open_decisions[int(rng.integers(len(open_decisions)))]
-        choice = int(rng.integers(len(self.decisions[position].choices) - 1))
-        choice += choice >= arch[position]
-        return (*arch[:position], choice, *arch[position + 1 :])
+        for _ in range(_ROUNDS):
+            position = open_decisions[int(rng.integers(len(open_decisions)))]
+            choice = int(rng.integers(len(self.decisions[position].choices) - 1))
+            choice += choice >= arch[position]
+            edit = (*arch[:position], choice, *arch[position + 1 :])
+            if self.are_valid([edit])[0]:
+                return edit
+        edits = self.neighbours(arch)
+        if not edits:
+            raise UsageError(f"no edit leads from {self.format(arch)} to another of {self.name}.")
+        return edits[int(rng.integers(len(edits)))]
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every valid architecture once, in lexicographic order."""
-        return itertools.product(*(range(len(d.choices)) for d in self.decisions))
+        products = itertools.product(*(range(len(d.choices)) for d in self.decisions))
+        while archs := list(itertools.islice(products, _CHUNK)):
+            yield from itertools.compress(archs, self.are_valid(archs))
+
+    def check_all(self) -> None:
+        """Raise :class:`UsageError` beyond ten million architectures: nobody lists so many."""
+        if self.size > _LISTED:
+            raise UsageError(
+                f"{self.name} has {self.size:.1e} architectures as it is set, too many to take "
+                "all; give a number of them."
+            )
 
     # -- names --------------------------------------------------------------------------------
 
@@ -213,8 +260,19 @@ class SearchSpace:
         return {"space": self.name, "classes": self.classes, "image_size": self.image_size}
 
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
-        """Load the benchmark table of ``dataset``: the shipped one, or the file at ``path``."""
-        raise UsageError(f"{self.name} has no benchmark table; choose benchmark=training.")
+        """Load the benchmark table of ``dataset``: the shipped one, or the file at ``path``.
+
+        A space without one raises :class:`~spaces.table.NoTableError`.
+        """
+        raise NoTableError(f"{self.name} has no benchmark table; choose benchmark=training.")
+
+
+def distinct(space: SearchSpace, rng: np.random.Generator, n: int) -> list[Architecture]:
+    """Draw ``n`` different architectures of ``space``, which must have as many."""
+    found: dict[Architecture, None] = {}
+    while len(found) < n:
+        found.update(dict.fromkeys(space.sample(rng, n - len(found))))
+    return list(found)
 
 
 class Choices(SearchSpace):

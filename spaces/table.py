@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from spaces.base import Architecture
 
 
+class NoTableError(UsageError):
+    """The space, as it is set, has no table of trained results."""
+
+
 @dataclass(frozen=True)
 class Table:
     """The trained results of a space's architectures on one dataset at one fidelity.

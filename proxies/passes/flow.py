@@ -7,7 +7,8 @@ R reaches 1e61: a module runs in float64, forwards and back. Networks that run a
 only. So prepared, R is a sum over paths from the input to the output, and the sum over weights of
 w dR/dw counts each path as often as it has layers. It runs beside R as a second example: each layer
 adds what it gives the first to what it gives the second, the bias of the last layer counting
-nothing. Both are scaled behind each block, so that float32 is enough.
+nothing; max pooling takes of the second what it takes of the first. Both are scaled behind each
+block, so that float32 is enough.
 """
 
 from __future__ import annotations
@@ -65,6 +66,14 @@ def _forwards(run: Run, stack: Stacked) -> Flow:
         output[1].add_(output[0])
         return output
 
+    def pool(features: Tensor, size: int, stride: int, padding: int) -> Tensor:
+        geometry = [size], [stride], [padding]
+        first, places = functional.max_pool2d_with_indices(features[:1], *geometry)
+        flat = features[1].permute(1, 2, 0).flatten(0, 1)
+        taken = flat.gather(0, places[0].permute(1, 2, 0).flatten(0, 1))
+        second = taken.reshape(*first.shape[2:], -1).permute(2, 0, 1)
+        return run.laid_out(torch.stack([first[0], second]))
+
     def end(network: int, features: Tensor) -> Tensor:
         largest = features[0].amax()
         if largest == 0:
@@ -75,7 +84,7 @@ def _forwards(run: Run, stack: Stacked) -> Flow:
     example = inputs.new_ones((1, *inputs.shape[1:]), dtype=torch.float32)
     examples = run.laid_out(torch.cat([example, torch.zeros_like(example)] * stack.size))
     with torch.no_grad():
-        outputs = stack(tensors, examples, Arithmetic(layer, lambda features: features, end))
+        outputs = stack(tensors, examples, Arithmetic(layer, lambda features: features, end, pool))
     return Flow((outputs[:, 1].sum(1, dtype=torch.float64) * scales.exp()).cpu())
 
 

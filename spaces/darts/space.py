@@ -6,7 +6,7 @@ import ast
 import functools
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
@@ -28,11 +28,11 @@ from spaces.darts.cell import (
     edges,
     same,
 )
+from spaces.table import NoTableError, Table
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from spaces.table import Table
 
 _SOURCES: Final = get_args(table.Source)
 
@@ -125,11 +125,10 @@ class DARTS(SearchSpace):
             return len(self._rows)
         return math.prod(map(len, self._pairs))
 
-    def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` is a row of the table, or has nodes of two different inputs each."""
-        if self.source:
-            return arch in self._rows
-        return super().is_valid(arch) and self._distinct(arch)
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs`` is a row of the table, or has two inputs to each node."""
+        valid = self._rows.__contains__ if self.source else self._distinct
+        return np.array(list(map(valid, archs)), np.bool_)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` architectures independently and uniformly, with replacement."""
@@ -139,30 +138,14 @@ class DARTS(SearchSpace):
         drawn = [pairs[rng.integers(len(pairs), size=n)] for pairs in self._pairs]
         return [tuple(row) for row in np.hstack(drawn).tolist()]
 
-    def neighbours(self, arch: Architecture) -> list[Architecture]:
-        """Every valid architecture that differs from ``arch`` in exactly one entry.
-
-        No two rows of a shipped table do.
-        """
-        return [edit for edit in super().neighbours(arch) if self.is_valid(edit)]
-
-    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one entry, drawn uniformly, to another, until the outcome is valid.
-
-        Raises :class:`UsageError` within a table whose rows are no neighbours.
-        """
+    def check_neighbours(self) -> None:
+        """Raise :class:`UsageError` within a table, whose rows are no neighbours."""
         if self.source:
-            if edits := self.neighbours(arch):
-                return edits[int(rng.integers(len(edits)))]
             raise UsageError(
                 f"space.table={self.source} has single genotypes, which no edit turns into one "
-                f"another; choose a searcher that draws them, as random or predictor, or "
-                f"space.table=none with benchmark=training."
+                f"another; choose searcher=random or predictor, without "
+                f"guidance.move.candidates=all, or space.table=none with benchmark=training."
             )
-        while True:
-            edit = super().mutate(arch, rng)
-            if self._distinct(edit):
-                return edit
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every row of the table once, in lexicographic order.
@@ -280,7 +263,7 @@ class DARTS(SearchSpace):
         ``path`` is not such a table.
         """
         if self.source is None:
-            raise UsageError(
+            raise NoTableError(
                 "space.table=none has no accuracies; choose space.table=trained or surrogate, or "
                 "benchmark=training."
             )

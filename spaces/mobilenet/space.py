@@ -25,11 +25,11 @@ from spaces.mobilenet.blocks import (
     Skeleton,
     costs,
 )
+from spaces.table import NoTableError, Table
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from spaces.table import Table
 
 FULL_IMAGE_SIZE: Final = 224
 """Pixels of the pictures for which costs are published."""
@@ -42,7 +42,6 @@ _PATTERN: Final = re.compile("-".join([_BLOCK] * _BLOCKS))
 _EXAMPLE: Final = "e1k3l1se-e6k3l2se-e6k5l2se-e6k3l3se-e6k5l3se-e6k5l4se-e6k3l1se"
 
 _LAYER_OPERATIONS: Final = tuple(Operation(e, k) for k in (3, 5, 7) for e in (3, 6))
-_DRAWS: Final = 1000
 
 
 def _names(operations: Sequence[Operation | None]) -> tuple[str, ...]:
@@ -153,10 +152,11 @@ class MobileNet(InvertedResiduals):
         """How many architectures there are."""
         return super().size if self._trained is None else len(self._trained)
 
-    def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` has legal choices, and, in the subset, whether it was trained."""
-        known = self._trained is None or arch in self._members
-        return known and super().is_valid(arch)
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs``, in the subset, was trained: bool [n]."""
+        if self._trained is None:
+            return super().are_valid(archs)
+        return np.array([arch in self._members for arch in archs], np.bool_)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` architectures independently and uniformly, with replacement."""
@@ -164,18 +164,14 @@ class MobileNet(InvertedResiduals):
             return super().sample(rng, n)
         return [self._trained[i] for i in rng.integers(self.size, size=n).tolist()]
 
-    def neighbours(self, arch: Architecture) -> list[Architecture]:
-        """Every architecture that differs from ``arch`` in one decision; trained ones have none."""
-        return [edit for edit in super().neighbours(arch) if self.is_valid(edit)]
-
-    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision; raises :class:`UsageError` in the subset, which has no edits."""
-        if self._trained is None:
-            return super().mutate(arch, rng)
-        raise UsageError(
-            "space.subset=trained has no two architectures that are one edit apart; choose "
-            "searcher=random or searcher=predictor, or space.subset=all."
-        )
+    def check_neighbours(self) -> None:
+        """Raise :class:`UsageError` in the subset, which has no edits."""
+        if self._trained is not None:
+            raise UsageError(
+                "space.subset=trained has no two architectures that are one edit apart; choose "
+                "searcher=random or predictor, without guidance.move.candidates=all, or "
+                "space.subset=all."
+            )
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once, in lexicographic order."""
@@ -224,7 +220,7 @@ class MobileNet(InvertedResiduals):
         table, and for the shipped table where the space is not the trained subset.
         """
         if path is None and self.subset == "all":
-            raise UsageError(
+            raise NoTableError(
                 "space.subset=all has architectures without results; choose space.subset=trained."
             )
         return table.load(path, epochs)
@@ -275,38 +271,21 @@ class Proxyless(InvertedResiduals):
         if max_flops is not None:
             self.sample(np.random.default_rng(0), 1)
 
-    def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` has legal choices and keeps to the limit."""
-        return super().is_valid(arch) and bool(self._affordable([arch])[0])
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs``, all of legal choices, keeps to the limit: bool [n]."""
+        if self.max_flops is None:
+            return super().are_valid(archs)
+        return np.asarray(self.costs(archs).macs <= self.max_flops)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` valid architectures independently and uniformly, with replacement."""
-        found: list[Architecture] = []
-        for _ in range(_DRAWS):
-            drawn = super().sample(rng, n - len(found))
-            found += itertools.compress(drawn, self._affordable(drawn))
-            if len(found) == n:
-                return found
-        raise UsageError(
-            f"space.max_flops={self.max_flops:g} leaves hardly any architecture; give 500e6 or "
-            "more, or null."
-        )
-
-    def neighbours(self, arch: Architecture) -> list[Architecture]:
-        """Every valid architecture that differs from ``arch`` in one layer."""
-        edits = super().neighbours(arch)
-        return list(itertools.compress(edits, self._affordable(edits)))
-
-    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision, drawn uniformly, to another choice, until the outcome is valid."""
-        while True:
-            edit = super().mutate(arch, rng)
-            if self._affordable([edit])[0]:
-                return edit
-
-    def enumerate(self) -> Iterator[Architecture]:
-        """Every valid architecture once, in lexicographic order."""
-        return (arch for arch in super().enumerate() if self._affordable([arch])[0])
+        try:
+            return super().sample(rng, n)
+        except UsageError:
+            raise UsageError(
+                f"space.max_flops={self.max_flops:g} leaves hardly any architecture; give 500e6 "
+                "or more, or null."
+            ) from None
 
     def format(self, arch: Architecture) -> str:
         """Write the published numbers of the operations."""
@@ -323,7 +302,7 @@ class Proxyless(InvertedResiduals):
             if self.is_valid(arch):
                 return arch
             objection = "it skips a layer that changes the shape."
-            if super().is_valid(arch):
+            if all(a < len(d.choices) for a, d in zip(arch, self.decisions, strict=True)):
                 objection = (
                     f"it needs {self.costs([arch]).macs[0]:,} multiply-adds, and "
                     f"space.max_flops={self.max_flops:g}."
@@ -343,9 +322,3 @@ class Proxyless(InvertedResiduals):
     def layers(self, archs: Sequence[Architecture]) -> Ints:
         """Find what each layer holds: int64 [n, 21], which is the architecture itself."""
         return np.asarray(archs, np.int64).reshape(-1, len(self.decisions))
-
-    def _affordable(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
-        """Whether each of ``archs``, all of legal choices, keeps to the limit: bool [n]."""
-        if self.max_flops is None:
-            return np.ones(len(archs), np.bool_)
-        return np.asarray(self.costs(archs).macs <= self.max_flops)

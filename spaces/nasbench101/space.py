@@ -31,6 +31,7 @@ from spaces.nasbench101.index import Ints, index
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.initial_weights import InitialWeights
     from spaces.table import Table
 
 _CHUNK: Final = 4096
@@ -76,25 +77,13 @@ class NASBench101(SearchSpace):
         """How many distinct cells there are."""
         return len(index()) if self._members is None else len(self._members)
 
-    def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` writes a cell of the space."""
-        return super().is_valid(arch) and bool(self._known([arch])[0])
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs``, all of legal choices, writes a cell of the space: bool [n]."""
+        return table.find(self._members, archs) >= 0
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` cells independently and uniformly, with replacement."""
         return self._representatives(rng.integers(self.size, size=n))
-
-    def neighbours(self, arch: Architecture) -> list[Architecture]:
-        """Every valid architecture that differs from ``arch`` in one edge or one operation."""
-        edits = super().neighbours(arch)
-        return [edit for edit, known in zip(edits, self._known(edits), strict=True) if known]
-
-    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision, drawn uniformly, to another choice, until the outcome is valid."""
-        while True:
-            edit = super().mutate(arch, rng)
-            if self._known([edit])[0]:
-                return edit
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every cell once, as its representative, in lexicographic order."""
@@ -176,6 +165,12 @@ class NASBench101(SearchSpace):
         else:
             super().draw(layer)
 
+    def stacked_network(self, archs: Sequence[Architecture], weights: InitialWeights) -> nn.Module:
+        """Build networks that run as one; see :mod:`spaces.nasbench101.stacked`."""
+        from spaces.nasbench101.stacked import StackedNetwork
+
+        return StackedNetwork([weights.network(self, arch, running_stats=False) for arch in archs])
+
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
         """Load the results of 108 epochs.
 
@@ -194,10 +189,6 @@ class NASBench101(SearchSpace):
     def _members(self) -> Ints | None:
         """The numbers of the cells of this space; None where it has all."""
         return table.members(self.subset)
-
-    def _known(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
-        """Whether each of ``archs``, all of legal choices, writes a cell of this space."""
-        return table.find(self._members, archs) >= 0
 
     def _representatives(self, places: Ints) -> list[Architecture]:
         return index().representatives(places if self._members is None else self._members[places])

@@ -23,6 +23,7 @@ from spaces.nasbench101.table import Subset, load, members
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.initial_weights import InitialWeights
     from spaces.table import Table
 
 _VALIDATED: Final = 2
@@ -77,25 +78,17 @@ class NASBench1Shot1(SearchSpace):
         """How many architectures there are."""
         return len(self._blocks) if self._places is None else len(self._places)
 
-    def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` has one legal choice per decision and is in the subset."""
-        return super().is_valid(arch) and bool(self._known([arch])[0])
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs``, all of legal choices, is in the subset: bool [n]."""
+        if self._members is None:
+            return super().are_valid(archs)
+        places = np.ravel_multi_index(tuple(np.array(archs).T), self._blocks.widths)
+        known: NDArray[np.bool_] = self._members[places]
+        return known
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` architectures independently and uniformly, with replacement."""
         return self._architectures(rng.integers(self.size, size=n))
-
-    def neighbours(self, arch: Architecture) -> list[Architecture]:
-        """Every valid architecture that differs from ``arch`` in exactly one decision."""
-        edits = super().neighbours(arch)
-        return [edit for edit, known in zip(edits, self._known(edits), strict=True) if known]
-
-    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Change one decision, drawn uniformly, to another choice, until the outcome is valid."""
-        while True:
-            edit = super().mutate(arch, rng)
-            if self._known([edit])[0]:
-                return edit
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every architecture once, in lexicographic order."""
@@ -159,6 +152,12 @@ class NASBench1Shot1(SearchSpace):
             self.cell(arch), classes=classes or self.classes, running_stats=running_stats
         )
 
+    def stacked_network(self, archs: Sequence[Architecture], weights: InitialWeights) -> nn.Module:
+        """Build networks that run as one; see :mod:`spaces.nasbench101.stacked`."""
+        from spaces.nasbench101.stacked import StackedNetwork
+
+        return StackedNetwork([weights.network(self, arch, running_stats=False) for arch in archs])
+
     def network_key(self) -> dict[str, Any]:
         """Add the number of the space, which says what a choice means."""
         return {**super().network_key(), "number": self.number}
@@ -190,14 +189,6 @@ class NASBench1Shot1(SearchSpace):
     @property
     def _blocks(self) -> Blocks:
         return blocks(self.number)
-
-    def _known(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
-        """Whether each of ``archs``, all of legal choices, is in the subset."""
-        if self._members is None:
-            return np.ones(len(archs), np.bool_)
-        places = np.ravel_multi_index(tuple(np.array(archs).T), self._blocks.widths)
-        known: NDArray[np.bool_] = self._members[places]
-        return known
 
     def _architectures(self, places: Ints) -> list[Architecture]:
         return self._products(places if self._places is None else self._places[places])

@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -75,11 +76,27 @@ def derive() -> NDArray[np.uint16]:
     A family is represented by its cell with the fewest convolutions, then the fewest poolings,
     then the fewest skips, then the smallest tuple.
     """
-    families = [family(cell) for cell in CELLS]
+    return cheapest(CELLS, family)
+
+
+def cheapest(
+    cells: Sequence[Architecture], describe: Callable[[Architecture], Hashable]
+) -> NDArray[np.uint16]:
+    """Represent each cell by the cheapest that is described alike: places in ``cells``, [n]."""
+    described = [describe(cell) for cell in cells]
     best: dict[Hashable, int] = {}
-    for index in sorted(range(len(CELLS)), key=lambda i: _cost(CELLS[i])):
-        best.setdefault(families[index], index)
-    return np.array([best[f] for f in families], np.uint16)
+    for index in sorted(range(len(cells)), key=lambda i: _cost(cells[i])):
+        best.setdefault(described[index], index)
+    return np.array([best[d] for d in described], np.uint16)
+
+
+def write(file: Path, representatives: NDArray[np.uint16]) -> None:
+    """Replace a file of representatives, and say how many differ."""
+    draft = file.with_suffix(f".{os.getpid()}.tmp")
+    with draft.open("wb") as opened:
+        np.save(opened, representatives)
+    draft.replace(file)
+    print(f"{file.name}: {len(set(representatives.tolist()))} of {len(representatives)} differ")
 
 
 def _reached(output: _Value, convolutions: list[tuple[int, _Value]]) -> list[int]:
@@ -111,12 +128,7 @@ def _cost(arch: Architecture) -> tuple[int, int, int, Architecture]:
 
 def main() -> None:
     """Rewrite ``canonical.npy``."""
-    representatives = derive()
-    draft = REPRESENTATIVES.with_suffix(f".{os.getpid()}.tmp")
-    with draft.open("wb") as file:
-        np.save(file, representatives)
-    draft.replace(REPRESENTATIVES)
-    print(f"{REPRESENTATIVES.name}: {len(set(representatives.tolist()))} families")
+    write(REPRESENTATIVES, derive())
 
 
 if __name__ == "__main__":

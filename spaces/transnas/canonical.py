@@ -5,7 +5,6 @@ Run ``python -m spaces.transnas.canonical`` to derive ``canonical.npy`` anew (ab
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable
 from typing import Final
 
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 
 from spaces.base import Architecture
 from spaces.nasbench201 import cell as nasbench201
-from spaces.nasbench201.canonical import family
-from spaces.nasbench201.cell import CONV_1X1, CONV_3X3, EDGES, SKIP
+from spaces.nasbench201.canonical import cheapest, family, write
+from spaces.nasbench201.cell import EDGES, SKIP
 from spaces.transnas.cell import CELLS, REPRESENTATIVES
 
 _REDUCING_SKIP: Final = len(nasbench201.OPERATIONS)
@@ -41,25 +40,12 @@ def derive() -> NDArray[np.uint16]:
     Cells that make the same networks are represented by the one with the fewest convolutions, then
     the fewest skips, then the smallest tuple.
     """
-    described = [families(cell) for cell in CELLS]
-    best: dict[Hashable, int] = {}
-    for index in sorted(range(len(CELLS)), key=lambda i: _cost(CELLS[i])):
-        best.setdefault(described[index], index)
-    return np.array([best[d] for d in described], np.uint16)
-
-
-def _cost(cell: Architecture) -> tuple[int, int, Architecture]:
-    return cell.count(CONV_1X1) + cell.count(CONV_3X3), cell.count(SKIP), cell
+    return cheapest(CELLS, families)
 
 
 def main() -> None:
     """Rewrite ``canonical.npy``."""
-    representatives = derive()
-    draft = REPRESENTATIVES.with_suffix(f".{os.getpid()}.tmp")
-    with draft.open("wb") as file:
-        np.save(file, representatives)
-    draft.replace(REPRESENTATIVES)
-    print(f"{REPRESENTATIVES.name}: {len(set(representatives.tolist()))} cells differ")
+    write(REPRESENTATIVES, derive())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -181,23 +181,14 @@ class TransNASMacro(TransNAS):
         """How many skeletons there are."""
         return len(_skeletons())
 
-    def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` is one of the benchmark's skeletons."""
-        return arch in _skeletons()
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs`` is one of the benchmark's skeletons: bool [n]."""
+        return np.array([arch in _skeletons() for arch in archs], np.bool_)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` skeletons independently and uniformly, with replacement."""
         every = list(_skeletons())
         return [every[i] for i in rng.integers(len(every), size=n).tolist()]
-
-    def neighbours(self, arch: Architecture) -> list[Architecture]:
-        """Every valid skeleton that differs from ``arch`` in exactly one decision."""
-        return [edit for edit in super().neighbours(arch) if edit in _skeletons()]
-
-    def mutate(self, arch: Architecture, rng: np.random.Generator) -> Architecture:
-        """Draw one of the neighbours, uniformly."""
-        neighbours = self.neighbours(arch)
-        return neighbours[int(rng.integers(len(neighbours)))]
 
     def enumerate(self) -> Iterator[Architecture]:
         """Every skeleton once, in lexicographic order."""

@@ -85,6 +85,16 @@ def test_scores_by_a_proxy_with_settings(run, tmp_path):
     assert (tmp_path / "out" / f"rank_{name}.png").exists()
 
 
+def test_scores_of_a_space_without_a_table(run, tmp_path):
+    settings = ["space=proxyless", "archs=3", "service=inline", "hydra.run.dir=out"]
+    printed = run("run_score.py", "proxies=[params,synflow]", *settings).stdout
+    assert "no accuracies" in " ".join(printed.split())
+    rows = table(tmp_path / "out" / "scores.csv")
+    assert list(rows[0]) == ["architecture", "params", "synflow"]
+    assert all(float(row["params"]) > 1e6 for row in rows)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.csv"}
+
+
 def test_a_network_of_ones_own(run, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
@@ -108,6 +118,8 @@ MISTAKES = {
     "archs=20000": "archs=20000 must lie between 1 and the 15625",
     "archs=nowhere.txt": "archs=nowhere.txt is neither a number",
     "archs=foreign.txt": "is no architecture of nasbench201",
+    "space=proxyless accuracy=val": "proxyless has no benchmark table; choose benchmark=training",
+    "space=mobilenet space.subset=all archs=all": "has 1.0e+11 architectures as it is set",
     "accuracy=train": "accuracy=train must be one of test, val",
     "model=nocolon": "model=nocolon must be written package.module:function",
     "model=nowhere:build": "cannot be imported",

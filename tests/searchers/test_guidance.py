@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.errors import UsageError
-from searchers import Guidance
+from searchers import Evolution, Guidance, Predictor, RandomSearch, Reinforce
+from spaces import Choices
+from spaces.base import distinct
 from tests.searchers.conformance import Scorer, small_space, value
 
 
@@ -38,6 +40,41 @@ def test_pool_of_all_holds_every_architecture_once():
     assert sorted(pool.architectures) == list(space.enumerate())
 
 
+def test_pools_of_all_searches_come_from_one_sample():
+    space = small_space()
+    guidance = Guidance(Scorer(), warmup=20, among=30)
+    pools = [guidance.pool(space, rng(seed)).architectures for seed in range(40)]
+    assert all(len(set(pool)) == 20 for pool in pools)
+    assert len({frozenset(pool) for pool in pools}) > 30
+    met = set().union(*pools)
+    assert met == set(distinct(space, rng(0), 30))
+
+
+def test_a_pool_may_be_all_of_the_sample():
+    space = small_space()
+    pool = Guidance(Scorer(), warmup="all", among=30).pool(space, rng(7))
+    assert set(pool.architectures) == set(distinct(space, rng(0), 30))
+
+
+def test_what_is_too_large_to_list_is_refused():
+    space = Choices(**{f"d{i}": range(9) for i in range(9)})
+    guidance = Guidance(Scorer(), warmup="all")
+    for searcher in (RandomSearch, Evolution, Reinforce, Predictor):
+        with pytest.raises(UsageError, match="too many to take all"):
+            searcher(space, guidance=guidance)
+
+
+def test_more_than_there_are_cannot_be_drawn_from():
+    guidance = Guidance(Scorer(), warmup=9, among=97)
+    with pytest.raises(UsageError, match=r"among=97 exceeds the 96 architectures of choices"):
+        guidance.pool(small_space(), rng())
+
+
+def test_a_policy_draws_for_itself():
+    with pytest.raises(UsageError, match=r"among is not for searcher=reinforce"):
+        Reinforce(small_space(), guidance=Guidance(Scorer(), warmup=9, among=20))
+
+
 def test_unscorable_architectures_come_last():
     scorer = Scorer(broken=lambda arch: arch[1] == 3)
     pool = Guidance(scorer, warmup="all").pool(small_space(), rng())
@@ -65,6 +102,8 @@ def test_epsilon_is_the_share_of_unguided_steps():
         ({"warmup": "some"}, "guidance.warmup.pool=some"),
         ({"move": -3}, "guidance.move.candidates=-3"),
         ({"epsilon": 1.5}, "guidance.move.epsilon=1.5"),
+        ({"warmup": 9, "among": 8}, r"among=8 is less than .*pool=9"),
+        ({"warmup": "all", "among": 0}, r"among=0 is less"),
         ({"scorer": None, "warmup": 9}, "needs a proxy"),
     ],
 )

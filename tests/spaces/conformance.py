@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conf.errors import UsageError
-from spaces.base import SearchSpace
+from spaces.base import SearchSpace, distinct
 
 DRAWS = 200
 
@@ -66,6 +66,21 @@ class SpaceConformance:
                 if choice != arch[i]
             }
             assert set(neighbours) == {edit for edit in every_edit if space.is_valid(edit)}
+
+    def test_either_has_neighbours_or_says_so(self, space, archs):
+        if any(space.neighbours(arch) for arch in archs):
+            space.check_neighbours()
+            return
+        for ask in (space.check_neighbours, lambda: space.mutate(archs[0], np.random)):
+            with pytest.raises(UsageError, match="choose"):
+                ask()
+
+    def test_distinct_draws_are_the_sample_without_repeats(self, space):
+        n = min(space.size, DRAWS)
+        drawn = distinct(space, np.random.default_rng(1), n)
+        assert len(set(drawn)) == len(drawn) == n
+        sampled = dict.fromkeys(space.sample(np.random.default_rng(1), n))
+        assert drawn[: len(sampled)] == list(sampled)
 
     def test_a_mutation_is_a_neighbour(self, space, archs):
         rng = np.random.default_rng(3)

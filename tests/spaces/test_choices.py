@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,49 @@ class TestConformance(SpaceConformance):
     @pytest.fixture
     def space(self):
         return Choices(**OPTIONS)
+
+
+class Ascending(Choices):
+    """Only choices that ascend."""
+
+    name = "ascending"
+
+    @property
+    def size(self):
+        return len(list(self.enumerate()))
+
+    def are_valid(self, archs):
+        return np.array([list(arch) == sorted(arch) for arch in archs], np.bool_)
+
+
+class TestConformanceOfSomeProducts(SpaceConformance):
+    @pytest.fixture
+    def space(self):
+        return Ascending(a=range(3), b=range(4), c=range(4))
+
+
+class Impossible(Choices):
+    def are_valid(self, archs):
+        return np.zeros(len(archs), np.bool_)
+
+
+class Apart(Choices):
+    """Two architectures, two edits apart."""
+
+    def are_valid(self, archs):
+        return np.array([len(set(arch)) == 1 for arch in archs], np.bool_)
+
+
+def test_an_architecture_without_neighbours_says_so():
+    space = Apart(a=range(2), b=range(2))
+    assert space.neighbours((0, 0)) == []
+    with pytest.raises(UsageError, match="no edit leads from 0,0 to another of choices"):
+        space.mutate((0, 0), np.random.default_rng(0))
+
+
+def test_a_space_without_architectures_says_so():
+    with pytest.raises(UsageError, match="hardly any architecture"):
+        Impossible(a=range(3)).sample(np.random.default_rng(0), 1)
 
 
 def test_size_and_enumeration():

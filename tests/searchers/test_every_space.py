@@ -1,0 +1,176 @@
+"""Every searcher runs on every space with every guidance, or is refused before it starts."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+import conf
+from conf.errors import UsageError
+from conf.schema import build
+from proxies import ScoringService
+from proxies.ranking import ProxyScorer
+from searchers import Guidance
+from searchers.loop import Budget, run_trials
+from spaces.benchmark import Benchmark, Evaluation, TableBenchmark
+
+CONF = Path(conf.__file__).parent
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+SMALL = {
+    "evolution": {"population": 4, "tournament": 2},
+    "predictor": {"batch": 3, "candidates": 40, "trees": 3},
+    "predictor_gcn": {
+        "batch": 3,
+        "candidates": 10,
+        "hidden": 8,
+        "epochs": 2,
+        "warmup_epochs": 2,
+    },
+}
+"""Settings of searchers that take less time."""
+
+WITHOUT_NEIGHBOURS = {"darts", "mobilenet"}
+"""Spaces whose architectures are, by default, the single rows of a table."""
+
+WITHOUT_GRAPHS = {"model_zoo"}
+MODELS = 7
+POOL = 6
+
+
+def load(group: str, name: str, **changes):
+    return OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml")) | changes
+
+
+@functools.cache
+def space_of(name: str):
+    return build(load("space", name), "space")
+
+
+@pytest.fixture(params=options("space"))
+def name(request) -> str:
+    if request.param == "model_zoo" and importlib.util.find_spec("pytorchcv") is None:
+        pytest.skip("needs the extra zoo")
+    return request.param
+
+
+@pytest.fixture
+def space(name):
+    return space_of(name)
+
+
+class Likes:
+    """Scores by the choices alone, with random weights."""
+
+    seconds_per_score = 0.0
+
+    def __init__(self, space) -> None:
+        self.space = space
+        self.weights = np.random.default_rng(0).standard_normal(space.one_hot([]).shape[1])
+
+    def __call__(self, archs):
+        return (self.space.one_hot(archs) @ self.weights).astype(np.float64)
+
+
+class Liked(Benchmark):
+    """For spaces without a table."""
+
+    def __init__(self, space) -> None:
+        self.likes = Likes(space)
+
+    def evaluate(self, arch, rng) -> Evaluation:
+        value = float(self.likes([arch])[0])
+        return Evaluation(value, value, value, 1.0)
+
+    def describe(self):
+        return {"kind": "made up"}
+
+
+@functools.cache
+def benchmark_of(name: str) -> Benchmark:
+    space = space_of(name)
+    return Liked(space) if name == "proxyless" else TableBenchmark(space)
+
+
+def guidance_of(kind: str, scorer, move) -> Guidance:
+    enabled = {part: load("guidance", kind)[part]["enabled"] for part in ("warmup", "move")}
+    return Guidance(
+        scorer,
+        warmup=POOL if enabled["warmup"] else 0,
+        move=move if enabled["move"] else 0,
+        epsilon=0.25,
+    )
+
+
+def search(name: str, searcher: str, guidance):
+    space = space_of(name)
+
+    def make(seed):
+        settings = load("searcher", searcher, **SMALL.get(searcher, {}))
+        return build(settings, "searcher", space=space, guidance=guidance(), seed=seed)
+
+    (trace,) = run_trials(make, benchmark_of(name), Budget(MODELS), trials=1, seed=0)
+    return trace
+
+
+def objection(name: str, searcher: str, move) -> str | None:
+    """Say in which words a space refuses a searcher."""
+    if name in WITHOUT_GRAPHS and searcher == "predictor_gcn":
+        return "has no graph encoding"
+    if name in WITHOUT_NEIGHBOURS:
+        if searcher == "evolution" or move == "all":
+            return "choose searcher=random or predictor"
+        if searcher == "reinforce":
+            return "choose another searcher"
+    return None
+
+
+@pytest.mark.parametrize("kind", options("guidance"))
+@pytest.mark.parametrize("searcher", options("searcher"))
+def test_every_searcher_runs_with_every_guidance(name, space, searcher, kind):
+    moves = ["all", 3] if load("guidance", kind)["move"]["enabled"] else [0]
+    for move in moves:
+
+        def guidance(move=move):
+            return guidance_of(kind, Likes(space), move)
+
+        if words := objection(name, searcher, move):
+            with pytest.raises(UsageError, match=words):
+                search(name, searcher, guidance)
+            continue
+        trace = search(name, searcher, guidance)
+        archs = [space.parse(text) for text in trace.architectures]
+        assert len(archs) == MODELS
+        assert all(space.is_valid(arch) for arch in archs)
+        assert bool(trace.proxy_evaluations[-1]) == (kind != "none")
+
+
+@pytest.mark.parametrize("searcher", options("searcher"))
+def test_a_searcher_is_refused_before_it_proposes(searcher):
+    for name in WITHOUT_NEIGHBOURS:
+        for move in (0, "all"):
+            settings = load("searcher", searcher, **SMALL.get(searcher, {}))
+            guidance = Guidance(Likes(space_of(name)), move=move)
+            if objection(name, searcher, move):
+                with pytest.raises(UsageError, match="choose"):
+                    build(settings, "searcher", space=space_of(name), guidance=guidance, seed=0)
+
+
+def test_real_scores_guide_in_every_space(space, name):
+    service = ScoringService(space, store="memory")
+    scorer = ProxyScorer(service, "params")
+    trace = search(name, "random", lambda: Guidance(scorer, warmup=3))
+    assert trace.proxy_evaluations[-1] == 3
+    first, second = itertools.islice(trace.architectures, 2)
+    values = service.values([space.parse(first), space.parse(second)], "params")
+    assert values[0] >= values[1] > 0
