@@ -59,6 +59,8 @@ class NSGA2(Searcher):
     that falls short of the population.
     """
 
+    edits = True
+
     def __init__(
         self,
         space: SearchSpace,

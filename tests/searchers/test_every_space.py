@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 import conf
 from conf.errors import UsageError
-from conf.schema import build
+from conf.schema import build, takes
 from proxies import ScoringService
 from proxies.ranking import ProxyScorer
 from searchers import Guidance
@@ -29,6 +30,7 @@ def options(group: str) -> list[str]:
 
 SMALL = {
     "evolution": {"population": 4, "tournament": 2},
+    "nsga2": {"population": 4},
     "predictor": {"batch": 3, "candidates": 40, "trees": 3},
     "predictor_gcn": {
         "batch": 3,
@@ -112,12 +114,19 @@ def guidance_of(kind: str, scorer, move) -> Guidance:
     )
 
 
+def made(space, searcher: str, guidance: Guidance, seed: int):
+    settings = load("searcher", searcher, **SMALL.get(searcher, {}))
+    given = {"space": space, "guidance": guidance, "seed": seed}
+    if takes(settings, "searcher", "cost"):
+        given["cost"] = Likes(space)
+    return build(settings, "searcher", **given)
+
+
 def search(name: str, searcher: str, guidance):
     space = space_of(name)
 
     def make(seed):
-        settings = load("searcher", searcher, **SMALL.get(searcher, {}))
-        return build(settings, "searcher", space=space, guidance=guidance(), seed=seed)
+        return made(space, searcher, guidance(), seed)
 
     (trace,) = run_trials(make, benchmark_of(name), Budget(MODELS), trials=1, seed=0)
     return trace
@@ -128,7 +137,7 @@ def objection(name: str, searcher: str, move) -> str | None:
     if name in WITHOUT_GRAPHS and searcher == "predictor_gcn":
         return "has no graph encoding"
     if name in WITHOUT_NEIGHBOURS:
-        if searcher == "evolution" or move == "all":
+        if move == "all" or get_class(load("searcher", searcher)["_target_"]).edits:
             return "choose searcher=random or predictor"
         if searcher == "reinforce":
             return "choose another searcher"
@@ -159,11 +168,10 @@ def test_every_searcher_runs_with_every_guidance(name, space, searcher, kind):
 def test_a_searcher_is_refused_before_it_proposes(searcher):
     for name in WITHOUT_NEIGHBOURS:
         for move in (0, "all"):
-            settings = load("searcher", searcher, **SMALL.get(searcher, {}))
             guidance = Guidance(Likes(space_of(name)), move=move)
             if objection(name, searcher, move):
                 with pytest.raises(UsageError, match="choose"):
-                    build(settings, "searcher", space=space_of(name), guidance=guidance, seed=0)
+                    made(space_of(name), searcher, guidance, 0)
 
 
 def test_real_scores_guide_in_every_space(space, name):
