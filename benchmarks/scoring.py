@@ -1,6 +1,6 @@
 """Scoring throughput against the published way of working, paired in one run.
 
-``python -m benchmarks.scoring [--json FILE] [--architectures N] [--device cuda] [--init shared]``
+``python -m benchmarks.scoring [--json FILE] [--architectures N] [--cases NAME…]``
 scores random distinct NAS-Bench-201 cells, group by group in turn with the published way, each way
 in a process of its own with one thread, and prints architectures per second of both, their ratio,
 and how far memory rises above what is loaded before the first network. Building the network counts
@@ -17,7 +17,8 @@ the same process. Of the convolutions of one forward pass over the minibatch, th
 times as many, the input Jacobian one more, GraSP five more; synaptic flow takes those of two
 pictures.
 
-``--full`` adds, for each case, stacks of several sizes, and one and two worker processes.
+``--device cuda`` and ``--init shared`` measure that instead. ``--full`` adds, for each case, stacks of
+several sizes, and one and two worker processes.
 """
 
 from __future__ import annotations
@@ -269,12 +270,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--architectures", type=int, default=16, help="cells per case")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--init", choices=INITS, default=INITS[0])
     parser.add_argument("--full", action="store_true", help="also stacks and workers")
     options = parser.parse_args(arguments)
     figures: dict[str, Any] = {}
-    for case, names in CASES.items():
+    for case in options.cases:
+        names = CASES[case]
         settings = Settings(names, options.device, options.init)
         figures[case] = row = measure(settings, FORWARD_PASSES[case], options.architectures)
         print(

@@ -20,12 +20,14 @@ class Arithmetic:
         end: is given a network's number and what one of its blocks returns; all that reaches the
             output leads through it. Gives what the next block is to be given.
         pool: as ``torch.nn.functional.max_pool2d``.
+        relu: as ``torch.nn.functional.relu``.
     """
 
     layer: Callable[..., Tensor]
     norm: Callable[[Tensor], Tensor]
     end: Callable[[int, Tensor], Tensor]
     pool: Callable[..., Tensor] = functional.max_pool2d
+    relu: Callable[[Tensor], Tensor] = functional.relu
 
 
 def _by_batch(features: Tensor) -> Tensor:

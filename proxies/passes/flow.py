@@ -13,6 +13,7 @@ block, so that float32 is enough.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ def _forwards(run: Run, stack: Stacked) -> Flow:
         name: tensor.to(inputs.device, torch.float32).abs()
         for name, tensor in stack.tensors().items()
     }
-    scales = torch.zeros(stack.size, dtype=torch.float64, device=inputs.device)
+    scales = [0.0] * stack.size
 
     def layer(features: Tensor, weight: Tensor, *_: Tensor, **geometry: int) -> Tensor:
         output = functional.conv2d(features, weight, None, **geometry)
@@ -75,17 +76,24 @@ def _forwards(run: Run, stack: Stacked) -> Flow:
         return run.laid_out(torch.stack([first[0], second]))
 
     def end(network: int, features: Tensor) -> Tensor:
-        largest = features[0].amax()
+        largest = float(features[0].amax())
         if largest == 0:
             return features
-        scales[network] += largest.double().log()
+        scales[network] += math.log(largest)
         return features.div_(largest)
 
     example = inputs.new_ones((1, *inputs.shape[1:]), dtype=torch.float32)
     examples = run.laid_out(torch.cat([example, torch.zeros_like(example)] * stack.size))
+    # Nothing is negative: a ReLU does nothing.
+    arithmetic = Arithmetic(layer, norm=_identity, end=end, pool=pool, relu=_identity)
     with torch.no_grad():
-        outputs = stack(tensors, examples, Arithmetic(layer, lambda features: features, end, pool))
-    return Flow((outputs[:, 1].sum(1, dtype=torch.float64) * scales.exp()).cpu())
+        outputs = stack(tensors, examples, arithmetic)
+    flows = outputs[:, 1].sum(1, dtype=torch.float64).cpu()
+    return Flow(flows * torch.tensor(scales, dtype=torch.float64).exp())
+
+
+def _identity(features: Tensor) -> Tensor:
+    return features
 
 
 def _backwards(run: Run, mode: AbstractContextManager[None]) -> Flow:

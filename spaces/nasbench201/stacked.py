@@ -86,7 +86,7 @@ class StackedNetwork(nn.Module):
                     features, channels = run.reduced(features), width
                 for _ in range(self.cells):
                     features = run.cell(self.archs[network], features)
-            means = functional.relu(run.norm(features)).mean((2, 3), keepdim=True)
+            means = run.relu(run.norm(features)).mean((2, 3), keepdim=True)
             classifier = next(tensors)[:, :, None, None]
             logits.append(run.layer(means, classifier, next(tensors)).flatten(1))
         return torch.cat(logits)
@@ -103,7 +103,7 @@ class _Pass:
     """The forward pass of one network, which takes its tensors one after the other."""
 
     def __init__(self, arithmetic: Arithmetic, network: int, tensors: Iterator[Tensor]) -> None:
-        self.layer, self.norm = arithmetic.layer, arithmetic.norm
+        self.layer, self.norm, self.relu = arithmetic.layer, arithmetic.norm, arithmetic.relu
         self.end = functools.partial(arithmetic.end, network)
         self.tensors = tensors
 
@@ -134,9 +134,7 @@ class _Pass:
         """ReLU, convolution without bias, BatchNorm."""
         kernels = next(self.tensors)
         padding = kernels.shape[-1] // 2
-        return self.norm(
-            self.layer(functional.relu(features), kernels, stride=stride, padding=padding)
-        )
+        return self.norm(self.layer(self.relu(features), kernels, stride=stride, padding=padding))
 
 
 def _layers(arch: Architecture, classes: int, widths: Sequence[int], cells: int) -> Iterator[Layer]:
