@@ -17,8 +17,8 @@ the same process. Of the convolutions of one forward pass over the minibatch, th
 times as many, the input Jacobian one more, GraSP five more; synaptic flow takes those of two
 pictures.
 
-``--device cuda`` and ``--init shared`` measure that instead. ``--full`` adds, for each case, stacks of
-several sizes, and one and two worker processes.
+``--device cuda`` and ``--init shared`` measure that instead. ``--full`` adds, for each case, stacks
+of several sizes, and one and two worker processes.
 """
 
 from __future__ import annotations
