@@ -18,7 +18,7 @@ from proxies.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from proxies.passes.activations import Patterns, Regions, SizedPatterns
+    from proxies.passes.activations import Kernels, Patterns, Regions, SizedPatterns
 
 MU: Final = 1.5
 """Millions of parameters at which ``reg_swap`` does not damp."""
@@ -50,7 +50,7 @@ def naswot(record: Patterns) -> Tensor:
 
 
 @register("naswot_eval", reads="activations_eval", paper="Xiang et al. 2023", needs_data=True)
-def naswot_eval(record: Patterns) -> Tensor:
+def naswot_eval(record: Patterns | Kernels) -> Tensor:
     """Logarithm of |det K| as in naswot, in evaluation mode, BatchNorm at initial statistics.
 
     The form that perturbation-based operation scoring uses. Deviations: (1) as of naswot;
@@ -122,21 +122,16 @@ def linear_regions(record: Regions) -> Tensor:
     return torch.tensor([len(distinct)], dtype=torch.float64)
 
 
-def _log_determinant(record: Patterns) -> Tensor:
+def _log_determinant(record: Patterns | Kernels) -> Tensor:
     import torch
 
-    examples = len(record.calls[0])
-    kernel = record.calls[0].new_zeros((examples, examples), dtype=torch.float64)
-    for signs in record.calls:
-        on = signs.flatten(1).float()
-        both = (on @ on.T).double()
-        each = both.diagonal()
-        kernel += 2 * both - each[:, None] - each + on.shape[1]
-    eigenvalues = torch.linalg.eigvalsh(kernel)
-    if eigenvalues[0] <= examples * torch.finfo(torch.float64).eps * eigenvalues[-1]:
+    kernels = record.kernels
+    examples = kernels.shape[-1]
+    eigenvalues = torch.linalg.eigvalsh(kernels)
+    dependent = eigenvalues[:, 0] <= examples * torch.finfo(torch.float64).eps * eigenvalues[:, -1]
+    if dependent.all():
         raise ValueError("the sign patterns of the examples are linearly dependent: det K = 0")
-    score: Tensor = eigenvalues.log().sum().reshape(1)
-    return score
+    return torch.where(dependent, torch.nan, eigenvalues.abs().log().sum(1))
 
 
 def _ranks(codes: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from proxies.batch import Minibatch
 from proxies.failures import WORKER_DIED
 from proxies.registry import Proxy
 from spaces.base import Architecture, SearchSpace
+from spaces.supernets import Supernets
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,6 +100,9 @@ class Job:
         from proxies.passes.run import STACKING
         from proxies.stack import Stacked
 
+        if isinstance(self.space, Supernets):
+            return self._score_branches(chunk, self.space)
+
         shape = (len(chunk.archs), len(chunk.proxies))
         scores = Scores(np.full(shape, np.nan), np.zeros(shape), {})
         columns = [c for c, proxy in enumerate(chunk.proxies) if proxy.reads in STACKING]
@@ -114,6 +118,30 @@ class Job:
                 found = self.engine.score(Stacked(module), self.batch, proxies)
                 scores.values[:, columns] = found.values
                 scores.seconds[:, columns] = found.seconds + building
+        return scores
+
+    def _score_branches(self, chunk: Chunk, space: Supernets) -> Scores:
+        """Score supernets that differ in one place by the passes that run them as one."""
+        from proxies.engine import Scores
+        from proxies.passes.run import BRANCHING
+        from proxies.stack import Branching
+
+        shape = (len(chunk.archs), len(chunk.proxies))
+        scores = Scores(np.full(shape, np.nan), np.zeros(shape), {})
+        columns = [c for c, proxy in enumerate(chunk.proxies) if proxy.reads in BRANCHING]
+        proxies = [chunk.proxies[column] for column in columns]
+        for rows in space.branches(chunk.archs) if columns else ():
+            archs = [chunk.archs[row] for row in rows]
+            if len(archs) < 2:
+                continue
+            began = time.perf_counter()
+            build = functools.partial(space.branched_network, archs)
+            with contextlib.suppress(Exception):  # one by one, each failure gets its reason
+                module = self._drawn(space.whole, build)
+                building = (time.perf_counter() - began) / len(archs)
+                found = self.engine.score(Branching(module), self.batch, proxies)
+                scores.values[np.ix_(rows, columns)] = found.values
+                scores.seconds[np.ix_(rows, columns)] = found.seconds + building
         return scores
 
     def _score(self, arch: Architecture, proxies: tuple[Proxy, ...]) -> Scores:
@@ -138,6 +166,10 @@ class Job:
 
     def _build(self, arch: Architecture) -> nn.Module:
         """Build the network, its weights drawn from the seed, the network's key and ``arch``."""
+        return self._drawn(arch, functools.partial(self.space.network, arch))
+
+    def _drawn(self, arch: Architecture, build: Callable[..., nn.Module]) -> nn.Module:
+        """Build a network that has the weights of ``arch``."""
         import torch
 
         precision = torch.get_default_dtype()
@@ -145,13 +177,13 @@ class Job:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(self._seed_of(arch))
-                return self.space.network(arch, running_stats=self.running_stats)
+                return build(running_stats=self.running_stats)
         finally:
             torch.set_default_dtype(precision)
 
     def _seed_of(self, arch: Architecture) -> int:
         key = json.dumps(self.space.network_key(), sort_keys=True)
-        text = f"{self.seed}|{key}|{self.space.format(arch)}"
+        text = f"{self.seed}|{key}|{self.space.format(self.space.drawn_as(arch))}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 

@@ -8,6 +8,8 @@ ReLU or PReLU; it is on where its input is positive.
 from __future__ import annotations
 
 import contextlib
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from proxies.passes.drawing import gaussian
 from proxies.passes.modes import initial_statistics, training
 from proxies.passes.run import Run, register_pass
+from proxies.stack import Branching
+from spaces.mixture import Branches
 
 PATTERN_PASSES: Final = frozenset({"activations", "activations_and_parameters"})
 """The passes for which the forward pass of the loss records signs."""
@@ -34,6 +38,21 @@ class Patterns:
     """Which ReLUs are on: one bool [N, ...] for each call of a ReLU, in order."""
 
     calls: list[Tensor]
+
+    @property
+    def kernels(self) -> Tensor:
+        """How many ReLU units each two examples switch alike, float64 [1, N, N]."""
+        total = _alike(self.calls[0])
+        for signs in self.calls[1:]:
+            total += _alike(signs)
+        return total.unsqueeze(0)
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """How many ReLU units of each of K networks two examples switch alike, float64 [K, N, N]."""
+
+    kernels: Tensor
 
 
 @dataclass(frozen=True)
@@ -66,6 +85,47 @@ class SignRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **kwargs)
 
 
+class KernelRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, adds up in ``kernels``, float64 [K, N, N], what each ReLU says of each branch.
+
+    What several operations of a supernet do to the same features, such as a ReLU, is done once.
+    """
+
+    def __init__(self, branches: Branches, examples: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.branches = branches
+        self.kernels = torch.zeros(branches.count, examples, examples, dtype=torch.float64)
+        self._done: dict[Any, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket not in _REPEATED:
+            return func(*args, **kwargs)
+        features, *settings = args
+        if _is_relu(func.overloadpacket, args):
+            having = self.branches.having
+            self.kernels[having] += self._kernel(features)[... if self._common(features) else having]
+        return self._once(features, (func, str(settings)), lambda: func(*args, **kwargs))
+
+    def _common(self, features: Tensor) -> bool:
+        return len(features) == self.branches.examples
+
+    def _kernel(self, features: Tensor) -> Tensor:
+        def count() -> Tensor:
+            return _alike(self.branches.split(features > 0)).cpu()
+
+        kernel: Tensor = self._once(features, "kernel", count)
+        return kernel
+
+    def _once(self, features: Tensor, what: Any, compute: Callable[[], Any]) -> Any:
+        """Compute something of ``features`` once in their lifetime."""
+        key = id(features), what
+        if key not in self._done:
+            self._done[key] = compute()
+            weakref.finalize(features, self._done.pop, key, None)
+        return self._done[key]
+
+
 @register_pass("activations")
 def activations(run: Run) -> Patterns:
     """Give the patterns of the minibatch in training mode: BatchNorm on its statistics."""
@@ -78,13 +138,15 @@ def activations_and_parameters(run: Run) -> SizedPatterns:
     return SizedPatterns(run.record("activations"), run.record("parameters").number)
 
 
-@register_pass("activations_eval")
-def activations_eval(run: Run) -> Patterns:
-    """Give the patterns of the minibatch in evaluation mode.
+@register_pass("activations_eval", branching=True)
+def activations_eval(run: Run) -> Patterns | Kernels:
+    """Give the patterns of the minibatch in evaluation mode, or, of branches, their kernels.
 
     A BatchNorm without running statistics takes their initial values, mean 0 and variance 1; one
     that has some uses them.
     """
+    if isinstance(run.stack, Branching):
+        return _branching(run, run.stack)
     stack, inputs = run.single, run.batch.inputs
     recorder = SignRecorder(len(inputs))
     with training(stack, False), initial_statistics(stack), torch.no_grad(), recorder:
@@ -120,8 +182,29 @@ def _regions(run: Run, shape: tuple[int, ...]) -> Regions:
     return Regions(np.concatenate(codes))
 
 
+def _branching(run: Run, stack: Branching) -> Kernels:
+    recorder = KernelRecorder(stack.branches, len(run.batch.inputs))
+    with training(stack, False), initial_statistics(stack), torch.no_grad(), recorder:
+        stack(run.tensors(), run.batch.inputs)
+    return Kernels(recorder.kernels)
+
+
+def _alike(signs: Tensor) -> Tensor:
+    """Count the units that each two examples switch alike: bool [..., N, C, H, W] to [..., N, N].
+
+    The order of the units is of no account, so that they stay as they lie in memory.
+    """
+    examples = -4 if signs.dim() > 3 else 0
+    on = signs.movedim(examples + 1, -1) if examples else signs
+    on = on.flatten(examples % signs.dim() + 1).float()
+    both = (on @ on.mT).double()
+    each = both.diagonal(dim1=-2, dim2=-1)
+    return 2 * both - each[..., :, None] - each[..., None, :] + on.shape[-1]
+
+
 _aten = torch.ops.aten
 _RELUS: Final = (_aten.relu, _aten.relu_, _aten.leaky_relu, _aten.leaky_relu_, _aten._prelu_kernel)
+_REPEATED: Final = (_aten.relu, _aten.avg_pool2d, _aten.max_pool2d_with_indices)
 _CLIPS: Final = (_aten.hardtanh, _aten.hardtanh_)
 
 
