@@ -22,6 +22,7 @@ from conf.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.mixture import Branches
     from spaces.table import Table
 
 Architecture = tuple[int, ...]
@@ -213,6 +214,9 @@ class SearchSpace:
         :meth:`network`. :class:`spaces.supernets.Supernets` narrows it.
         """
         raise UsageError(f"{self.name} has no supernet: its decisions are no single operations.")
+
+    def simplify(self, supernet: nn.Module, branches: Branches) -> None:
+        """Make a supernet with branches faster, that will run in evaluation mode alone."""
 
     def feasible(self, left: Left) -> bool:
         """Whether a valid architecture can be made of the operations that are left."""

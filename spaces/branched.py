@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
-from spaces.mixture import Branches, Mixture
+from spaces.mixture import Branches
 
 
 class Branched(nn.Module):
-    """Maps inputs [N, ...] to logits [branches x N, classes].
+    """Maps inputs [N, ...] to logits [branches x N, classes], some mixtures of ``network`` parted."""
 
-    ``mixtures`` are those of the place, in ``network``; each branch has the candidates ``kept``,
-    divided by ``of``.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        mixtures: Sequence[Mixture],
-        kept: Sequence[Sequence[int]],
-        of: Sequence[int],
-    ) -> None:
+    def __init__(self, network: nn.Module, branches: Branches) -> None:
         super().__init__()
-        self.network = network
-        self.branches = Branches(len(kept))
-        for mixture in mixtures:
-            mixture.part(self.branches, kept, of)
+        self.network, self.branches = network, branches
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run every branch, all of them together from their place on."""

@@ -19,12 +19,12 @@ class Branches:
     Attributes:
         count: how many there are.
         examples: N, set before the network runs.
-        having: bool [count], which of them have the operation that is running.
+        having: int64 [count], how often each has the operation that is running.
     """
 
     def __init__(self, count: int) -> None:
         self.count, self.examples = count, 0
-        self.having = self.all = torch.ones(count, dtype=torch.bool)
+        self.having = self.all = torch.ones(count, dtype=torch.int64)
 
     def split(self, tensor: Tensor) -> Tensor:
         """View [N, ...] as [1, N, ...] and [branches x N, ...] as [branches, N, ...]."""
@@ -48,6 +48,11 @@ class Mixture(nn.Module):
         """Whether nothing is left."""
         return len(self.candidates) == 0
 
+    @property
+    def branched(self) -> bool:
+        """Whether there are branches that keep different things."""
+        return self._branches is not None
+
     def keep(self, kept: Sequence[int], of: int) -> None:
         """Keep the candidates numbered ``kept``, each with the weight 1 / ``of``."""
         self.candidates = nn.ModuleList(self.candidates[number] for number in kept)
@@ -57,7 +62,7 @@ class Mixture(nn.Module):
         """Let each of ``branches`` have those candidates, with those weights, that it would keep."""
         self._branches = branches
         self._kept = torch.tensor(
-            [[number in numbers for numbers in kept] for number in range(len(self.candidates))]
+            [[int(n in numbers) for numbers in kept] for n in range(len(self.candidates))]
         )
         self._of = torch.tensor(of)
 

@@ -140,6 +140,7 @@ class Supernets(SearchSpace):
         :meth:`network` does in evaluation mode.
         """
         from spaces.branched import Branched
+        from spaces.mixture import Branches
 
         (differing,) = self._differing(archs)
         variants = [self.decode(arch)[differing] for arch in archs]
@@ -149,7 +150,11 @@ class Supernets(SearchSpace):
         network = self.network(self.encode(tuple(common)), running_stats=running_stats)
         kept = [[together.index(o) for o in place.operations] for place in variants]
         of = [place.of for place in variants]
-        return Branched(network, network.mixtures()[differing], kept, of)
+        branches = Branches(len(archs))
+        for mixture in network.mixtures()[differing]:
+            mixture.part(branches, kept, of)
+        self.base.simplify(network, branches)
+        return Branched(network, branches)
 
     def branches(self, archs: Sequence[Architecture]) -> Iterator[list[int]]:
         """Group ``archs``, by their numbers, so that those of a group differ in one place alone."""

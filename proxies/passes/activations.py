@@ -103,16 +103,13 @@ class KernelRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         features, *settings = args
         if _is_relu(func.overloadpacket, args):
-            having = self.branches.having
-            self.kernels[having] += self._kernel(features)[... if self._common(features) else having]
+            self.kernels += self.branches.having[:, None, None] * self._kernel(features)
         return self._once(features, (func, str(settings)), lambda: func(*args, **kwargs))
-
-    def _common(self, features: Tensor) -> bool:
-        return len(features) == self.branches.examples
 
     def _kernel(self, features: Tensor) -> Tensor:
         def count() -> Tensor:
-            return _alike(self.branches.split(features > 0)).cpu()
+            signs = torch.gt(features, 0, out=torch.empty_like(features))
+            return _alike(self.branches.split(signs)).cpu()
 
         kernel: Tensor = self._once(features, "kernel", count)
         return kernel
@@ -190,7 +187,7 @@ def _branching(run: Run, stack: Branching) -> Kernels:
 
 
 def _alike(signs: Tensor) -> Tensor:
-    """Count the units that each two examples switch alike: bool [..., N, C, H, W] to [..., N, N].
+    """Count the units that each two examples switch alike: 0 or 1, [..., N, C, H, W] to [..., N, N].
 
     The order of the units is of no account, so that they stay as they lie in memory.
     """

@@ -19,6 +19,7 @@ from spaces.nasbench201.cell import EDGE_NAMES, EDGES, NODES, OPERATIONS, repres
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.mixture import Branches
     from spaces.nasbench201.network import Edges
     from spaces.table import Table
 
@@ -142,6 +143,14 @@ class NASBench201(SearchSpace):
     def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
         """Build the network that has all five operations on each edge."""
         return self._network([tuple(range(len(OPERATIONS)))] * len(EDGES), classes, running_stats)
+
+    def simplify(self, supernet: nn.Module, branches: Branches) -> None:
+        """Fold the cells; see :mod:`spaces.nasbench201.folded`."""
+        from spaces.nasbench201.folded import fold
+        from spaces.nasbench201.network import Network
+
+        assert isinstance(supernet, Network)
+        fold(supernet, branches)
 
     def _network(self, arch: Edges, classes: int | None, running_stats: bool) -> nn.Module:
         from spaces.nasbench201.network import Network
