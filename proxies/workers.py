@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from proxies.engine import ProxyEngine, Scores
+    from spaces.branched import Branched
+
+Network = TypeVar("Network", bound="nn.Module")
 
 CHUNK: Final = 16
 """Architectures that a worker takes at a time: about half a second of work."""
@@ -135,9 +138,9 @@ class Job:
             if len(archs) < 2:
                 continue
             began = time.perf_counter()
-            build = functools.partial(space.branched_network, archs)
             with contextlib.suppress(Exception):  # one by one, each failure gets its reason
-                module = self._drawn(space.whole, build)
+                module = _branched(space, self._seed_of(space.whole), self.running_stats)
+                module.arrange([space.decode(arch) for arch in archs])
                 building = (time.perf_counter() - began) / len(archs)
                 found = self.engine.score(Branching(module), self.batch, proxies)
                 scores.values[np.ix_(rows, columns)] = found.values
@@ -166,25 +169,33 @@ class Job:
 
     def _build(self, arch: Architecture) -> nn.Module:
         """Build the network, its weights drawn from the seed, the network's key and ``arch``."""
-        return self._drawn(arch, functools.partial(self.space.network, arch))
-
-    def _drawn(self, arch: Architecture, build: Callable[..., nn.Module]) -> nn.Module:
-        """Build a network that has the weights of ``arch``."""
-        import torch
-
-        precision = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(self._seed_of(arch))
-                return build(running_stats=self.running_stats)
-        finally:
-            torch.set_default_dtype(precision)
+        build = functools.partial(self.space.network, arch, running_stats=self.running_stats)
+        return _drawn(self._seed_of(arch), build)
 
     def _seed_of(self, arch: Architecture) -> int:
         key = json.dumps(self.space.network_key(), sort_keys=True)
         text = f"{self.seed}|{key}|{self.space.format(self.space.drawn_as(arch))}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@functools.lru_cache(maxsize=1)
+def _branched(space: Supernets, seed: int, running_stats: bool) -> Branched:
+    """Return the network of all supernets that are drawn from ``seed``, kept for the next ones."""
+    return _drawn(seed, functools.partial(space.branched, running_stats=running_stats))
+
+
+def _drawn(seed: int, build: Callable[[], Network]) -> Network:
+    """Build a network whose weights are drawn from ``seed``, in float32."""
+    import torch
+
+    precision = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return build()
+    finally:
+        torch.set_default_dtype(precision)
 
 
 def inline(job: Job, chunks: Iterable[Chunk]) -> Iterator[Result]:

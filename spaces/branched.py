@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
-from spaces.mixture import Branches
+from spaces.base import SearchSpace
+from spaces.mixture import Branches, Mixture
 
 
 class Branched(nn.Module):
-    """Maps inputs [N, ...] to logits [branches x N, classes], some mixtures of ``network`` parted."""
+    """Maps inputs [N, ...] to logits [branches x N, classes], in evaluation mode.
 
-    def __init__(self, network: nn.Module, branches: Branches) -> None:
+    The supernets are arranged anew for each set of branches, and their weights stay.
+
+    Args:
+        space: whose supernet it is.
+        network: the supernet that has every operation in every place.
+    """
+
+    def __init__(self, space: SearchSpace, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.branches = network, branches
+        self.network, self.branches = network, Branches()
+        self._mixtures: list[list[Mixture]] = network.mixtures()
+        space.simplify(network, self.branches)
+
+    def arrange(self, supernets: Sequence[Sequence[tuple[Sequence[int], int]]]) -> None:
+        """Make branches of ``supernets``, of which each has, a place, what is kept and of how many.
+
+        They differ in one place.
+        """
+        self.branches.grow(len(supernets))
+        for mixtures, places in zip(self._mixtures, zip(*supernets, strict=True), strict=True):
+            for mixture in mixtures:
+                if len(set(places)) == 1:
+                    mixture.keep(*places[0])
+                else:
+                    mixture.part(self.branches, *zip(*places, strict=True))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Run every branch, all of them together from their place on."""
         self.branches.examples = len(inputs)
         logits: Tensor = self.network(inputs)
-        if len(logits) == len(inputs):
-            return logits.repeat(self.branches.count, 1)
-        return logits
+        return self.branches.spread(logits)

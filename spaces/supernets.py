@@ -22,6 +22,8 @@ from spaces.base import Architecture, Decision, Left, SearchSpace
 if TYPE_CHECKING:
     from torch import nn
 
+    from spaces.branched import Branched
+
 _PLACE: Final = re.compile(r"([0-9]*)/([0-9])")
 
 
@@ -128,33 +130,17 @@ class Supernets(SearchSpace):
         for place, mixtures in zip(self.decode(arch), network.mixtures(), strict=True):
             for mixture in mixtures:
                 mixture.keep(*place)
+                mixture.trim()
         return network
 
-    def branched_network(
-        self, archs: Sequence[Architecture], *, running_stats: bool = True
-    ) -> nn.Module:
-        """Build supernets that differ in one place alone as one network of branches.
+    def branched(self, *, running_stats: bool = True) -> Branched:
+        """Build the network that runs supernets which differ in one place as one.
 
-        The module maps float images [n, 3, size, size] to logits [K x n, classes], supernet by
-        supernet, and has :class:`~spaces.mixture.Branches` as ``branches``. It computes what
-        :meth:`network` does in evaluation mode.
+        It computes what theirs do in evaluation mode, with weights from the same numbers.
         """
         from spaces.branched import Branched
-        from spaces.mixture import Branches
 
-        (differing,) = self._differing(archs)
-        variants = [self.decode(arch)[differing] for arch in archs]
-        together = sorted({o for place in variants for o in place.operations})
-        common = list(self.decode(archs[0]))
-        common[differing] = Place(tuple(together), len(together))
-        network = self.network(self.encode(tuple(common)), running_stats=running_stats)
-        kept = [[together.index(o) for o in place.operations] for place in variants]
-        of = [place.of for place in variants]
-        branches = Branches(len(archs))
-        for mixture in network.mixtures()[differing]:
-            mixture.part(branches, kept, of)
-        self.base.simplify(network, branches)
-        return Branched(network, branches)
+        return Branched(self.base, self.base.supernet(running_stats=running_stats))
 
     def branches(self, archs: Sequence[Architecture]) -> Iterator[list[int]]:
         """Group ``archs``, by their numbers, so that those of a group differ in one place alone."""

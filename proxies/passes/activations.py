@@ -103,7 +103,8 @@ class KernelRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return func(*args, **kwargs)
         features, *settings = args
         if _is_relu(func.overloadpacket, args):
-            self.kernels += self.branches.having[:, None, None] * self._kernel(features)
+            times = torch.tensor(self.branches.having)[:, None, None]
+            self.kernels += times * self._kernel(features)
         return self._once(features, (func, str(settings)), lambda: func(*args, **kwargs))
 
     def _kernel(self, features: Tensor) -> Tensor:
@@ -180,9 +181,9 @@ def _regions(run: Run, shape: tuple[int, ...]) -> Regions:
 
 
 def _branching(run: Run, stack: Branching) -> Kernels:
-    recorder = KernelRecorder(stack.branches, len(run.batch.inputs))
+    tensors, recorder = run.tensors(), KernelRecorder(stack.branches, len(run.batch.inputs))
     with training(stack, False), initial_statistics(stack), torch.no_grad(), recorder:
-        stack(run.tensors(), run.batch.inputs)
+        stack(tensors, run.batch.inputs)
     return Kernels(recorder.kernels)
 
 
