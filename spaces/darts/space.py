@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
-from spaces.base import Architecture, Decision, Graph, SearchSpace
+from spaces.base import (
+    Architecture,
+    Decision,
+    Graph,
+    Junction,
+    Left,
+    SearchSpace,
+)
 from spaces.darts import table
 from spaces.darts.cell import (
     EDGES,
@@ -24,6 +31,7 @@ from spaces.darts.cell import (
     OPERATIONS,
     SUBSPACES,
     Cell,
+    Edge,
     Input,
     edges,
     same,
@@ -262,6 +270,55 @@ class DARTS(SearchSpace):
             channels=self.channels,
             layers=self.layers,
             running_stats=running_stats,
+        )
+
+    # -- supernets ----------------------------------------------------------------------------
+
+    @property
+    def places(self) -> tuple[Decision, ...]:
+        """The fourteen edges of the normal cell, then those of the reduction cell."""
+        return tuple(
+            Decision(f"{kind} {target}<-{source}", tuple(OPERATIONS[o] for o in operations))
+            for kind, sets in zip(KINDS, SUBSPACES[self.subspace], strict=True)
+            for (target, source), operations in zip(EDGES, sets, strict=True)
+        )
+
+    @property
+    def junctions(self) -> tuple[Junction, ...]:
+        """Each node of both cells, which keeps two inputs."""
+        return tuple(
+            Junction(tuple(first + i for i, (t, _) in enumerate(EDGES) if t == node), INPUTS)
+            for first in (0, len(EDGES))
+            for node in NODES
+        )
+
+    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+        """Build the network that has all edges, each with all its operations."""
+        from spaces.darts.network import Network
+
+        normal, reduce = (
+            [Edge(*ends, operations) for ends, operations in zip(EDGES, sets, strict=True)]
+            for sets in SUBSPACES[self.subspace]
+        )
+        return Network(
+            normal,
+            reduce,
+            classes or self.classes,
+            channels=self.channels,
+            layers=self.layers,
+            running_stats=running_stats,
+        )
+
+    def decided(self, left: Left) -> Architecture:
+        """Return the genotype of the edges that are not cut, one operation on each."""
+        sets = [operations for kind in SUBSPACES[self.subspace] for operations in kind]
+        inputs = [
+            Input(operations[number], source)
+            for (_, source), operations, place in zip(EDGES * len(KINDS), sets, left, strict=True)
+            for number in place
+        ]
+        return tuple(
+            choices[entry] for choices, entry in zip(self._choices, inputs, strict=True)
         )
 
     def network_key(self) -> dict[str, Any]:

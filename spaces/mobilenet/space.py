@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
-from spaces.base import Architecture, Decision, Graph, SearchSpace
+from spaces.base import Architecture, Decision, Graph, Left, SearchSpace
 from spaces.mobilenet import table
 from spaces.mobilenet.blocks import (
     MNASNET,
@@ -332,6 +332,34 @@ class Proxyless(InvertedResiduals):
     def layers(self, archs: Sequence[Architecture]) -> Ints:
         """Find what each layer holds: int64 [n, 21], which is the architecture itself."""
         return np.asarray(archs, np.int64).reshape(-1, len(self.decisions))
+
+    # -- supernets ----------------------------------------------------------------------------
+
+    @property
+    def places(self) -> tuple[Decision, ...]:
+        """The layers, which are the decisions."""
+        return self.decisions
+
+    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+        """Build the network that has all operations in each layer."""
+        from spaces.mobilenet.network import Network
+
+        left = [self.operations[: len(decision.choices)] for decision in self.decisions]
+        return Network(self.skeleton, left, classes or self.classes, running_stats=running_stats)
+
+    def feasible(self, left: Left) -> bool:
+        """Whether the cheapest operations that are left keep to the limit."""
+        return self.is_valid(tuple(min(place, key=self._cost(n)) for n, place in enumerate(left)))
+
+    def _cost(self, layer: int) -> Callable[[int], int]:
+        """Return the function that counts what an operation adds in ``layer``."""
+
+        def macs(operation: int) -> int:
+            arch = [0] * len(self.decisions)
+            arch[layer] = operation
+            return int(self.costs([tuple(arch)]).macs[0])
+
+        return functools.cache(macs)
 
     def _affordable(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
         """Whether each of ``archs``, all of legal choices, keeps to the limit: bool [n]."""
