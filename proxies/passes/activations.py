@@ -99,12 +99,12 @@ class KernelRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if _is_relu(func.overloadpacket, args):
+            times = torch.tensor(self.branches.having)[:, None, None]
+            self.kernels += times * self._kernel(args[0])
         if func.overloadpacket not in _REPEATED:
             return func(*args, **kwargs)
         features, *settings = args
-        if _is_relu(func.overloadpacket, args):
-            times = torch.tensor(self.branches.having)[:, None, None]
-            self.kernels += times * self._kernel(features)
         return self._once(features, (func, str(settings)), lambda: func(*args, **kwargs))
 
     def _kernel(self, features: Tensor) -> Tensor:
@@ -202,7 +202,12 @@ def _alike(signs: Tensor) -> Tensor:
 
 _aten = torch.ops.aten
 _RELUS: Final = (_aten.relu, _aten.relu_, _aten.leaky_relu, _aten.leaky_relu_, _aten._prelu_kernel)
-_REPEATED: Final = (_aten.relu, _aten.avg_pool2d, _aten.max_pool2d_with_indices)
+_REPEATED: Final = (
+    _aten.relu,
+    _aten.hardtanh,
+    _aten.avg_pool2d,
+    _aten.max_pool2d_with_indices,
+)
 _CLIPS: Final = (_aten.hardtanh, _aten.hardtanh_)
 
 
