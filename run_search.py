@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from conf import app
 from conf.errors import UsageError
-from conf.schema import build, check
+from conf.schema import build, check, locate
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -82,9 +82,15 @@ class Settings:
             check(kind, self.guidance[name], f"guidance.{name}", {})
 
     @property
+    def judged(self) -> bool:
+        """Whether the searcher decides by scores of its own."""
+        return bool(getattr(locate(self.searcher["_target_"], "searcher"), "judged", False))
+
+    @property
     def guided(self) -> bool:
         """Whether scores are needed at all."""
-        return bool(self.guidance["warmup"]["enabled"] or self.guidance["move"]["enabled"])
+        guidance = self.guidance["warmup"]["enabled"] or self.guidance["move"]["enabled"]
+        return bool(guidance or self.judged)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the trajectory, and nothing else."""
@@ -133,6 +139,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
 
     from analysis.results import summarise, write_summary, write_trajectory
     from proxies.batch import shown
+    from proxies.ranking import Judge
     from searchers.loop import check_repeats, run_trials, trial_seed
 
     started = time.perf_counter()
@@ -141,6 +148,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     budget = build(settings.budget, "budget")
     check_repeats(space, budget, settings.searcher.get("repeats", True))
     service = scorer = None
+    judge: dict[str, Any] = {}
     if settings.guided:
         service = build(
             settings.service,
@@ -149,11 +157,17 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             batch=lambda space: build(settings.batch, "batch", space=space),
         )
         scorer = build(settings.proxy, "proxy", service=service)
+    if settings.judged:
+        judge["judge"] = Judge(
+            service,
+            lambda service: build(settings.proxy, "proxy", service=service),
+            lambda space, seed: build(settings.batch | {"seed": seed}, "batch", space=space),
+        )
 
     def make(seed: int) -> Searcher:
         guidance = settings.guidance_for(scorer)
         return build(  # type: ignore[no-any-return]
-            settings.searcher, "searcher", space=space, guidance=guidance, seed=seed
+            settings.searcher, "searcher", space=space, guidance=guidance, seed=seed, **judge
         )
 
     make(trial_seed(settings.seed, 0))  # its checks speak before anything is written

@@ -226,6 +226,10 @@ class SearchSpace:
         """Return the architecture of one operation in each place that is not cut."""
         return tuple(operation for (operation,) in left)
 
+    def held(self, arch: Architecture) -> list[tuple[int, int]]:
+        """List the places of a supernet that ``arch`` has, each with its operation there."""
+        return list(enumerate(arch))
+
     # -- keys ---------------------------------------------------------------------------------
 
     def drawn_as(self, arch: Architecture) -> Architecture:

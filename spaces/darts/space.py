@@ -276,7 +276,12 @@ class DARTS(SearchSpace):
 
     @property
     def places(self) -> tuple[Decision, ...]:
-        """The fourteen edges of the normal cell, then those of the reduction cell."""
+        """The fourteen edges of the normal cell, then those of the reduction cell.
+
+        None within a table, whose rows are single genotypes.
+        """
+        if self.source:
+            return ()
         return tuple(
             Decision(f"{kind} {target}<-{source}", tuple(OPERATIONS[o] for o in operations))
             for kind, sets in zip(KINDS, SUBSPACES[self.subspace], strict=True)
@@ -293,7 +298,15 @@ class DARTS(SearchSpace):
         )
 
     def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
-        """Build the network that has all edges, each with all its operations."""
+        """Build the network that has all edges, each with all its operations.
+
+        Raises :class:`UsageError` within a table.
+        """
+        if self.source:
+            raise UsageError(
+                f"space.table={self.source} has single genotypes, which no supernet holds; choose "
+                "space.table=none."
+            )
         from spaces.darts.network import Network
 
         normal, reduce = (
@@ -320,6 +333,17 @@ class DARTS(SearchSpace):
         return tuple(
             choices[entry] for choices, entry in zip(self._choices, inputs, strict=True)
         )
+
+    def held(self, arch: Architecture) -> list[tuple[int, int]]:
+        """List the edges of a genotype, each with the number of its operation there."""
+        half = len(_TARGETS)
+        found = []
+        for kind, cell in enumerate(self.cells(arch)):
+            for target, entry in zip(_TARGETS, cell[:half], strict=True):
+                edge = EDGES.index((target, entry.source))
+                number = SUBSPACES[self.subspace][kind][edge].index(entry.operation)
+                found.append((kind * len(EDGES) + edge, number))
+        return found
 
     def network_key(self) -> dict[str, Any]:
         """Add sub-space, which says what a choice means, layers and channels."""

@@ -196,6 +196,13 @@ class NASBench1Shot1(SearchSpace):
         chosen = tuple(operation for (operation,) in left[:count])
         return self._blocks.architecture(self._cell([bool(e) for e in left[count:]], chosen))
 
+    def held(self, arch: Architecture) -> list[tuple[int, int]]:
+        """List the blocks, each with its operation, and the edges."""
+        count, cell = self._blocks.count, self.cell(arch)
+        joined = {ends for ends, bit in zip(EDGES, cell, strict=False) if bit}
+        edges = [(count + i, 0) for i, ends in enumerate(self._edges) if ends in joined]
+        return [*enumerate(operations(cell)[:count]), *edges]
+
     @functools.cached_property
     def _edges(self) -> list[tuple[int, int]]:
         """(target, source) of every edge that an architecture may have."""
