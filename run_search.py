@@ -22,6 +22,7 @@ from conf.schema import build, check, locate
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from proxies.service import ScoringService
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer
     from searchers.journal import Journal
@@ -147,7 +148,8 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     benchmark = build(settings.benchmark, "benchmark", space=space)
     budget = build(settings.budget, "budget")
     check_repeats(space, budget, settings.searcher.get("repeats", True))
-    service = scorer = None
+    service: ScoringService | None = None
+    scorer = None
     judge: dict[str, Any] = {}
     if settings.guided:
         service = build(
@@ -157,7 +159,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             batch=lambda space: build(settings.batch, "batch", space=space),
         )
         scorer = build(settings.proxy, "proxy", service=service)
-    if settings.judged:
+    if service and settings.judged:
         judge["judge"] = Judge(
             service,
             lambda service: build(settings.proxy, "proxy", service=service),

@@ -16,8 +16,8 @@ Numbered deviations from the released code: (1) an operation that is removed doe
 that of NAS-Bench-201 runs it on zeros, so that each of its ReLUs adds a constant to the kernel of
 naswot; (2) ``global_op_once`` and ``global_edge_once`` order the places by one ranking at the
 start, where the released ranking is never sorted; (3) an input once deleted stays deleted while the
-others of its node are judged; (4) the places of normal and reduction cells are decided in one order,
-each by a minibatch of its own, instead of in pairs; (5) every proposal draws weights of its own;
+others of its node are judged; (4) the places of normal and reduction cells are decided in one
+order, each by a minibatch of its own, instead of in pairs; (5) every proposal draws weights of its own;
 (6) the weights of a mixture are exactly equal, where the released ones are a softmax of small
 random numbers; (7) on NAS-Bench-Macro a decided block is alone in its place, and blocks keep their
 places.
@@ -57,7 +57,7 @@ _SEEDS: Final = 1 << 31
 
 
 class Judge(Protocol):
-    """Scores architectures of a space, or its supernets, by weights and a minibatch of one's own."""
+    """Scores architectures of a space, or supernets, by weights and a minibatch of one's own."""
 
     def __call__(
         self, space: SearchSpace, archs: Sequence[Architecture], *, weights: int, minibatch: int

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from spaces.base import SearchSpace
-from spaces.mixture import Branches, Mixture
+from spaces.mixture import Branches, mixtures_of
 
 
 class Branched(nn.Module):
@@ -23,7 +23,7 @@ class Branched(nn.Module):
     def __init__(self, space: SearchSpace, network: nn.Module) -> None:
         super().__init__()
         self.network, self.branches = network, Branches()
-        self._mixtures: list[list[Mixture]] = network.mixtures()
+        self._mixtures = mixtures_of(network)
         space.simplify(network, self.branches)
 
     def arrange(self, supernets: Sequence[Sequence[tuple[Sequence[int], int]]]) -> None:

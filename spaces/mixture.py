@@ -8,6 +8,7 @@ by branch. That is right wherever an example does not meet the others, as in eva
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class Branches:
 
     def split(self, tensor: Tensor) -> Tensor:
         """View [N, ...] as [1, N, ...] and [branches x N, ...] as [branches, N, ...]."""
-        return tensor.unflatten(0, (-1, self.examples))
+        return torch.unflatten(tensor, 0, (-1, self.examples))
 
     def spread(self, tensor: Tensor) -> Tensor:
         """Repeat [N, ...] for each branch: [branches x N, ...], which stays as it is."""
@@ -121,6 +122,12 @@ class Mixture(nn.Module):
             [has / max(count, 1) for has, count in zip(each, of, strict=True)]
             for each in self._kept
         ]
+
+
+def mixtures_of(network: nn.Module) -> list[list[Mixture]]:
+    """List the mixtures of a supernet, those of each place together."""
+    found: list[list[Mixture]] = cast("Any", network).mixtures()
+    return found
 
 
 def alike(tensors: Sequence[Tensor]) -> list[Tensor]:

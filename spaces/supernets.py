@@ -126,8 +126,10 @@ class Supernets(SearchSpace):
         self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
     ) -> nn.Module:
         """Build the supernet that has everything, and take out what is not left."""
+        from spaces.mixture import mixtures_of
+
         network = self.base.supernet(classes=classes, running_stats=running_stats)
-        for place, mixtures in zip(self.decode(arch), network.mixtures(), strict=True):
+        for place, mixtures in zip(self.decode(arch), mixtures_of(network), strict=True):
             for mixture in mixtures:
                 mixture.keep(*place)
                 mixture.trim()
@@ -160,7 +162,10 @@ class Supernets(SearchSpace):
         return [
             place
             for place in range(len(self._widths))
-            if any(arch[2 * place : 2 * place + 2] != first[2 * place : 2 * place + 2] for arch in archs)
+            if any(
+                arch[2 * place : 2 * place + 2] != first[2 * place : 2 * place + 2]
+                for arch in archs
+            )
         ]
 
     def drawn_as(self, arch: Architecture) -> Architecture:

@@ -188,7 +188,7 @@ def _branching(run: Run, stack: Branching) -> Kernels:
 
 
 def _alike(signs: Tensor) -> Tensor:
-    """Count the units that each two examples switch alike: 0 or 1, [..., N, C, H, W] to [..., N, N].
+    """Count the units that each two examples switch alike: [..., N, C, H, W] to [..., N, N].
 
     The order of the units is of no account, so that they stay as they lie in memory.
     """

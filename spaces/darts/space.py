@@ -330,9 +330,7 @@ class DARTS(SearchSpace):
             for (_, source), operations, place in zip(EDGES * len(KINDS), sets, left, strict=True)
             for number in place
         ]
-        return tuple(
-            choices[entry] for choices, entry in zip(self._choices, inputs, strict=True)
-        )
+        return tuple(choices[entry] for choices, entry in zip(self._choices, inputs, strict=True))
 
     def held(self, arch: Architecture) -> list[tuple[int, int]]:
         """List the edges of a genotype, each with the number of its operation there."""

@@ -177,7 +177,9 @@ class NASBench1Shot1(SearchSpace):
         targets = dict.fromkeys(target for target, _ in self._edges)
         return tuple(
             Junction(
-                tuple(self._blocks.count + i for i, (t, _) in enumerate(self._edges) if t == target),
+                tuple(
+                    self._blocks.count + i for i, (t, _) in enumerate(self._edges) if t == target
+                ),
                 keep,
             )
             for target, keep in zip(targets, PARENTS[self.number], strict=True)

@@ -37,7 +37,7 @@ def fold(network: Network, branches: Branches) -> None:
 
 
 class FoldedCell(nn.Module):
-    """Computes what a :class:`~spaces.nasbench201.network.Cell` of mixtures does in evaluation mode.
+    """Computes what a :class:`~spaces.nasbench201.network.Cell` of mixtures does in evaluation.
 
     It keeps to what the mixtures of the cell are told to keep, and to their branches. A BatchNorm
     without running statistics takes their initial values, mean 0 and variance 1. A ReLU that
@@ -69,7 +69,7 @@ class FoldedCell(nn.Module):
         return _added(heard[-1], features)
 
     def _brought(self, value: Tensor, leaving: list[int]) -> list[tuple[int, Tensor]]:
-        """Return what edges bring on of the value of their node, [N, ...] or [branches x N, ...]."""
+        """Return what edges bring on of their node's value, [N, ...] or [branches x N, ...]."""
         weights = {edge: self._mixtures[edge].weights for edge in leaving}
         plain = [edge for edge in leaving if not self._mixtures[edge].branched]
         found: list[tuple[int, Tensor]] = []
@@ -110,7 +110,8 @@ class FoldedCell(nn.Module):
         """Add up the kernels of an edge: [channels, channels, 3, 3]."""
         three = self.kernels[f"{edge} 3"] * weights[CONV_3X3][0]
         three[:, :, 1:2, 1:2] += self.kernels[f"{edge} 1"] * weights[CONV_1X1][0]
-        return three
+        summed: Tensor = three
+        return summed
 
     def _weighed(self, outputs: dict[int, Tensor], weights: list[list[float]]) -> Tensor:
         """Add up for each branch by itself, by weights [operations][branches]."""

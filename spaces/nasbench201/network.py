@@ -174,9 +174,7 @@ class Zero(nn.Module):
         return torch.zeros_like(features)
 
 
-def _operation(
-    operation: int | tuple[int, ...], channels: int, running_stats: bool
-) -> nn.Module:
+def _operation(operation: int | tuple[int, ...], channels: int, running_stats: bool) -> nn.Module:
     if isinstance(operation, tuple):
         return Mixture([_operation(each, channels, running_stats) for each in operation])
     if operation == CONV_1X1:

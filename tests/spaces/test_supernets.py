@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import pickle
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_branches_run_together(base, space, monkeypatch):
 def test_several_places_part_into_groups(space):
     first, last = removals(space, 0), removals(space, 1)
     groups = list(space.branches([*first, *last]))
-    assert sorted(sum(groups, [])) == list(range(len(first) + len(last)))
+    assert sorted(itertools.chain(*groups)) == list(range(len(first) + len(last)))
     assert len(groups) <= 3
 
 
