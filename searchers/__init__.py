@@ -3,6 +3,7 @@
 from searchers.base import CallOrderError, Searcher
 from searchers.evolution import Evolution
 from searchers.guidance import Guidance, Pool, Scorer
+from searchers.perturbation import Perturbation
 from searchers.predictor import Predictor
 from searchers.predictor_gcn import PredictorGCN
 from searchers.random import RandomSearch
@@ -14,6 +15,7 @@ __all__ = [
     "Evolution",
     "Found",
     "Guidance",
+    "Perturbation",
     "Pool",
     "Predictor",
     "PredictorGCN",

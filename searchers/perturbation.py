@@ -17,10 +17,10 @@ that of NAS-Bench-201 runs it on zeros, so that each of its ReLUs adds a constan
 naswot; (2) ``global_op_once`` and ``global_edge_once`` order the places by one ranking at the
 start, where the released ranking is never sorted; (3) an input once deleted stays deleted while the
 others of its node are judged; (4) the places of normal and reduction cells are decided in one
-order, each by a minibatch of its own, instead of in pairs; (5) every proposal draws weights of its own;
-(6) the weights of a mixture are exactly equal, where the released ones are a softmax of small
+order, each by a minibatch of its own, instead of in pairs; (5) every proposal draws weights of its
+own; (6) the weights of a mixture are exactly equal, where the released ones are a softmax of small
 random numbers; (7) on NAS-Bench-Macro a decided block is alone in its place, and blocks keep their
-places.
+places; (8) blocks of NAS-Bench-1Shot1 lose their inputs by the rule of DARTS.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -349,17 +349,21 @@ class Proxyless(InvertedResiduals):
 
     def feasible(self, left: Left) -> bool:
         """Whether the cheapest operations that are left keep to the limit."""
-        return self.is_valid(tuple(min(place, key=self._cost(n)) for n, place in enumerate(left)))
+        macs = self._macs
+        least = macs[0, 0] + sum(
+            min(macs[layer, operation] - macs[layer, 0] for operation in operations)
+            for layer, operations in enumerate(left)
+        )
+        return self.max_flops is None or bool(least <= self.max_flops)
 
-    def _cost(self, layer: int) -> Callable[[int], int]:
-        """Return the function that counts what an operation adds in ``layer``."""
-
-        def macs(operation: int) -> int:
-            arch = [0] * len(self.decisions)
-            arch[layer] = operation
-            return int(self.costs([tuple(arch)]).macs[0])
-
-        return functools.cache(macs)
+    @functools.cached_property
+    def _macs(self) -> Ints:
+        """Count multiply-adds of the first architecture, one layer changed: [21, operations]."""
+        count, choices = len(self.decisions), len(self.operations)
+        archs = np.zeros((count, choices, count), np.int64)
+        archs[np.arange(count), :, np.arange(count)] = np.arange(choices)
+        rows = cast("Sequence[Architecture]", archs.reshape(-1, count))
+        return np.asarray(self.costs(rows).macs).reshape(count, choices)
 
     def _affordable(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
         """Whether each of ``archs``, all of legal choices, keeps to the limit: bool [n]."""
