@@ -221,6 +221,7 @@ def test_a_space_without_supernets_is_refused():
 
 
 def judge_of(space, scorer, store="memory"):
+    space.image_size = 8
     service = ScoringService(space, store=store)
     return service, Judge(service, scorer, lambda s, seed: pictures(s, size=8, seed=seed))
 

@@ -36,7 +36,10 @@ NASWOT = (registry.get("naswot_eval"),)
 
 @pytest.fixture(params=SPACES)
 def base(request):
-    return SPACES[request.param]()
+    space = SPACES[request.param]()
+    if space.name != "proxyless":
+        space.image_size = 8
+    return space
 
 
 @pytest.fixture
