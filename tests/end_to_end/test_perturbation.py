@@ -7,6 +7,8 @@ import json
 import signal
 import time
 
+import pytest
+
 from run_score import score
 from run_search import search
 
@@ -46,33 +48,39 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(run, command, tmp_pa
 
 
 def test_a_grid_comes_into_one_report_beside_what_no_table_knows(run, tmp_path):
-    grid = ["searcher.proposals=1,2", "searcher.order=random,global_op_once", "proxy=synflow"]
+    grid = ["searcher.order=random,global_op_once", "proxy=synflow", "searcher.proposals=1"]
     run("run_search.py", "-m", *PRESET, *SMALL, *grid, "hydra.sweep.dir=grid")
     darts = ["space=darts", "space.subspace=s2", "space.table=none", "space.layers=3"]
-    run("run_search.py", *PRESET, *darts, "space.channels=2", "trials=1", "hydra.run.dir=darts")
+    small = ["space.channels=2", "searcher.proposals=1", "trials=1"]
+    run("run_search.py", *PRESET, *darts, *small, "hydra.run.dir=darts")
     (row,) = rows(tmp_path / "darts")
     assert row["architecture"].startswith("Genotype(")
     assert row["val"] == row["test"] == ""
-    assert json.loads((tmp_path / "darts" / "summary.json").read_text())["benchmark"] == {
-        "kind": "none"
-    }
+    summary = json.loads((tmp_path / "darts" / "summary.json").read_text())
+    assert summary["benchmark"] == {"kind": "none"}
     run("run_report.py", "grid", "darts", "--out", "report")
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("perturbation") > 3
 
 
-def test_mistakes_end_in_one_sentence(refused):
-    preset = ["experiment=zero_cost_pt", *SMALL]
-    assert "searcher.order=up must be one of" in refused(
-        search, "config", *preset, "searcher.order=up"
-    )
-    assert "give guidance=none" in refused(search, "config", *preset, "guidance=warmup")
-    assert "mobilenet has no supernet" in refused(
-        search, "config", "experiment=zero_cost_pt", "space=mobilenet"
-    )
-    assert "draws=0 must be at least 1" in refused(
-        score, "score", "operations=perturbation", "draws=0"
-    )
+MISTAKES = {
+    "searcher.order=up": "searcher.order=up must be one of",
+    "searcher.proposals=0": "searcher.proposals=0 must be at least 1",
+    "guidance=warmup": "give guidance=none",
+    "space=mobilenet": "mobilenet has no supernet",
+    "space=darts": "choose space.table=none",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_in_one_sentence(mistake, refused):
+    arguments = ["experiment=zero_cost_pt", mistake]
+    assert MISTAKES[mistake] in refused(search, "config", *arguments)
+
+
+def test_no_draws_are_refused(refused):
+    said = refused(score, "score", "operations=perturbation", "draws=0")
+    assert "draws=0 must be at least 1" in said
 
 
 def test_scores_of_operations_are_compared_with_what_can_be_reached(run, tmp_path):
