@@ -169,10 +169,11 @@ def _spearman(one: Sequence[float], other: Floats) -> float:
 
 
 def _single_runs(space: SearchSpace) -> Floats | None:
-    column = getattr(space, "column", None)
-    for name in _RUNS if column else ():
+    if not hasattr(space, "column"):
+        return None
+    for name in _RUNS:
         try:
-            found: Floats = column(name)
+            found: Floats = space.column(name)
         except UsageError:
             continue
         return found
