@@ -2,12 +2,14 @@
 
 python run_score.py space=nasbench201 proxies=[synflow,params] archs=1000 seed=0
 python run_score.py "proxies=['reduced_training(epochs=3,resolution=16)']" batch.size=512
+python run_score.py operations=perturbation proxies=[naswot_eval] draws=4
 python run_score.py model=mypackage.models:build proxies=[synflow] batch=random
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +55,9 @@ class Settings:
     seed: int
     model: str | None
     accuracy: Literal["test", "val"] | None
+    operations: Literal["perturbation", "discretisation", "best"] | None
+    draws: int
+    iterations: int | None
 
     def __post_init__(self) -> None:
         from proxies import registry
@@ -61,6 +66,10 @@ class Settings:
             raise UsageError("proxies=[] names no proxy; give at least one.")
         for name in self.proxies:
             registry.canonical(name)
+        for name in ("draws", "iterations"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name}={value} must be at least 1.")
         if self.seed < 0:
             raise UsageError(f"seed={self.seed} must not be negative.")
 
@@ -72,7 +81,9 @@ def score(cfg: DictConfig) -> None:
     config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     check(Settings, config, "", {})
     settings = Settings(**config)
-    if settings.model is None:
+    if settings.operations is not None:
+        _score_operations(settings, app.output_directory())
+    elif settings.model is None:
         _score_space(settings, app.output_directory())
     else:
         _score_model(settings, settings.model, app.output_directory())
@@ -174,6 +185,62 @@ def _correlate(
         rank_scatter(values, accuracy, name), directory / f"rank_{quote(name, safe='(),=')}"
     )
     return found
+
+
+def _score_operations(settings: Settings, directory: Path) -> None:
+    import dataclasses
+
+    from analysis.files import write_json, write_text
+    from analysis.operations import Achievable, averages, study
+    from proxies import registry
+    from proxies.ranking import Judge, ProxyScorer
+    from searchers.perturbation import Perturbation
+
+    assert settings.operations is not None
+    space = build(settings.space, "space")
+    achievable = Achievable(space)
+    service = build(
+        settings.service,
+        "service",
+        space=space,
+        batch=lambda space: build(settings.batch, "batch", space=space),
+    )
+    found: dict[str, Any] = {}
+    rows = ["proxy,draw,iteration,place,operation,merit,best,average"]
+    for name in dict.fromkeys(map(registry.canonical, settings.proxies)):
+        judge = Judge(
+            service,
+            functools.partial(ProxyScorer, name=name),
+            lambda space, seed: build(settings.batch | {"seed": seed}, "batch", space=space),
+        )
+        search = Perturbation(space, judge=judge, seed=settings.seed, score=settings.operations)
+        agreements, choices = study(
+            search, achievable, draws=settings.draws, iterations=settings.iterations
+        )
+        for a in agreements:
+            columns = zip(a.operations, a.merits, a.best, a.average, strict=True)
+            rows += [
+                f"{name},{a.draw},{a.iteration},{a.place},{operation},{merit!r},{best!r},{mean!r}"
+                for operation, merit, best, mean in columns
+            ]
+        iterations = sorted({a.iteration for a in agreements})
+        found[name] = {
+            "score": settings.operations,
+            "draws": settings.draws,
+            "best_of": "single runs" if achievable.of_runs else "means over runs",
+            "spearman_best": [averages(agreements, i)[0] for i in iterations],
+            "spearman_average": [averages(agreements, i)[1] for i in iterations],
+            "choices": [dataclasses.asdict(choice) for choice in choices],
+        }
+        print(f"{name}, {settings.operations}, {settings.draws} draws:")
+        for i in iterations:
+            best, average = averages(agreements, i)
+            print(f"  iteration {i}: Spearman {best:.3f} with best, {average:.3f} with average")
+        for choice in choices:
+            print(f"  {choice.architecture}: test {choice.test:.2f}, rank {choice.rank}")
+    write_text(directory / "operations.csv", "\n".join(rows) + "\n")
+    write_json(directory / "operations.json", found)
+    print(f"{service.account()} -> {directory}")
 
 
 def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Architecture]:

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from conf import app
 from conf.errors import UsageError
-from conf.schema import build, check, takes
+from conf.schema import build, check, locate, takes
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from proxies.service import ScoringService
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer
     from searchers.journal import Journal
@@ -85,9 +86,15 @@ class Settings:
             check(kind, self.guidance[name], f"guidance.{name}", {})
 
     @property
+    def judged(self) -> bool:
+        """Whether the searcher decides by scores of its own."""
+        return bool(getattr(locate(self.searcher["_target_"], "searcher"), "judged", False))
+
+    @property
     def guided(self) -> bool:
         """Whether scores are needed at all."""
-        return bool(self.guidance["warmup"]["enabled"] or self.guidance["move"]["enabled"])
+        guidance = self.guidance["warmup"]["enabled"] or self.guidance["move"]["enabled"]
+        return bool(guidance or self.judged)
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the trajectory, and nothing else."""
@@ -142,6 +149,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         write_trajectory,
     )
     from proxies.batch import shown
+    from proxies.ranking import Judge
     from searchers.loop import check_repeats, reference_of, run_trials, trial_seed
 
     started = time.perf_counter()
@@ -153,7 +161,9 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     cost = costs[settings.cost] if settings.cost else None
     within = budget.limit(space, costs)
     check_repeats(within, budget, settings.searcher.get("repeats", True))
-    service = scorer = None
+    service: ScoringService | None = None
+    scorer = None
+    judge: dict[str, Any] = {}
     if settings.guided:
         service = build(
             settings.service,
@@ -162,12 +172,18 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             batch=lambda space: build(settings.batch, "batch", space=space),
         )
         scorer = build(settings.proxy, "proxy", service=service)
+    if service and settings.judged:
+        judge["judge"] = Judge(
+            service,
+            lambda service: build(settings.proxy, "proxy", service=service),
+            lambda space, seed: build(settings.batch | {"seed": seed}, "batch", space=space),
+        )
 
     def make(seed: int) -> Searcher:
         given = {"space": within, "guidance": settings.guidance_for(scorer), "seed": seed}
         if takes(settings.searcher, "searcher", "cost"):
             given["cost"] = cost
-        return build(settings.searcher, "searcher", **given)  # type: ignore[no-any-return]
+        return build(settings.searcher, "searcher", **given, **judge)  # type: ignore[no-any-return]
 
     make(trial_seed(settings.seed, 0))  # its checks speak before anything is written
     _save_config(settings, directory)

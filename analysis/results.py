@@ -162,6 +162,8 @@ class Run:
         ]
         by_test = self.summary["protocol"] == "test"
         values = np.array([model.test if by_test else model.val for model in models])
+        if np.isnan(values).all():
+            return models[0]
         return models[int(np.nanargmax(values if self.summary["higher_is_better"] else -values))]
 
 

@@ -18,7 +18,7 @@ from proxies.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from proxies.passes.activations import Patterns, Regions, SizedPatterns
+    from proxies.passes.activations import Kernels, Patterns, Regions, SizedPatterns
 
 MU: Final = 1.5
 """Millions of parameters at which ``reg_swap`` does not damp."""
@@ -50,7 +50,7 @@ def naswot(record: Patterns) -> Tensor:
 
 
 @register("naswot_eval", reads="activations_eval", paper="Xiang et al. 2023", needs_data=True)
-def naswot_eval(record: Patterns) -> Tensor:
+def naswot_eval(record: Patterns | Kernels) -> Tensor:
     """Logarithm of |det K| as in naswot, in evaluation mode, BatchNorm at initial statistics.
 
     The form that perturbation-based operation scoring uses. Deviations: (1) as of naswot;
@@ -121,25 +121,16 @@ def linear_regions(record: Regions) -> Tensor:
     return torch.tensor([len(distinct)], dtype=torch.float64)
 
 
-def _log_determinant(record: Patterns) -> Tensor:
+def _log_determinant(record: Patterns | Kernels) -> Tensor:
     import torch
 
-    first = record.calls[0].on
-    examples = first.shape[1]
-    kernel = first.new_zeros((record.size, examples, examples), dtype=torch.float64)
-    for signs in record.calls:
-        on = signs.on.flatten(2).float()
-        both = (on @ on.mT).double()
-        each = both.diagonal(dim1=1, dim2=2)
-        alike = 2 * both - each[:, :, None] - each[:, None] + on.shape[2]
-        kernel.index_add_(0, signs.members.to(kernel.device), alike)
-    eigenvalues = torch.linalg.eigvalsh(kernel)
-    smallest, largest = eigenvalues[:, 0], eigenvalues[:, -1]
-    singular = smallest <= examples * torch.finfo(torch.float64).eps * largest
-    if singular.all():
+    kernels = record.kernels
+    examples = kernels.shape[-1]
+    eigenvalues = torch.linalg.eigvalsh(kernels)
+    dependent = eigenvalues[:, 0] <= examples * torch.finfo(torch.float64).eps * eigenvalues[:, -1]
+    if dependent.all():
         raise ValueError("the sign patterns of the examples are linearly dependent: det K = 0")
-    score: Tensor = eigenvalues.log().sum(1).masked_fill(singular, torch.nan)
-    return score
+    return torch.where(dependent, torch.nan, eigenvalues.abs().log().sum(1))
 
 
 def _distinct(words: Tensor) -> int:

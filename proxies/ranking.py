@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
 from proxies import registry
+from proxies.batch import Minibatch
 from proxies.service import ScoreTable, ScoringService
-from spaces.base import Architecture
+from spaces.base import Architecture, SearchSpace
 
 Floats = NDArray[np.float64]
 
@@ -89,6 +91,34 @@ class PoolScorer:
         values = self.service.score(archs, self.members).values.T
         self._known.update(archs)
         return values
+
+
+class Judge:
+    """Goodness by weights and a minibatch that are named by their seeds, in any space.
+
+    Args:
+        service: whose settings and store to use; it keeps the account.
+        scorer: makes what scores from a service.
+        batch: makes a minibatch for a space from a seed.
+    """
+
+    def __init__(
+        self,
+        service: ScoringService,
+        scorer: Callable[[ScoringService], Callable[[Sequence[Architecture]], Floats]],
+        batch: Callable[[SearchSpace, int], Minibatch],
+    ) -> None:
+        self.service, self.scorer = service, scorer
+        self.batch = functools.lru_cache(maxsize=8)(batch)
+
+    def __call__(
+        self, space: SearchSpace, archs: Sequence[Architecture], *, weights: int, minibatch: int
+    ) -> Floats:
+        """Goodness of each of ``archs`` among them, float64 [n]."""
+        service = self.service.redrawn(space, weights, lambda space: self.batch(space, minibatch))
+        goodness = self.scorer(service)(archs)
+        self.service.credit(service)
+        return goodness
 
 
 def score(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import random
@@ -248,6 +249,31 @@ class ScoringService:
         if proxy.needs_data:
             key["batch"] = self.batch.fingerprint
         return key
+
+    def redrawn(
+        self, space: SearchSpace, seed: int, batch: Callable[[SearchSpace], Minibatch]
+    ) -> ScoringService:
+        """Return a service of the same settings and store, for another draw of weights and data.
+
+        ``space`` may be another one, as that of the supernets.
+        """
+        other = copy.copy(self)
+        for cached in ("batch", "_shipped"):
+            vars(other).pop(cached, None)
+        other.space, other._batch = space, batch
+        other.weights = dataclasses.replace(self.weights, seed=seed)
+        other.hits = other.shipped_hits = other.computed = 0
+        other.proxy_seconds = 0.0
+        other._columns = {}
+        other._keys = {"function": {}, "architecture": {}}
+        return other
+
+    def credit(self, other: ScoringService) -> None:
+        """Add what ``other``, made by :meth:`redrawn`, has scored to one's own account."""
+        self.hits += other.hits
+        self.shipped_hits += other.shipped_hits
+        self.computed += other.computed
+        self.proxy_seconds += other.proxy_seconds
 
     def close(self) -> None:
         """Close the store."""

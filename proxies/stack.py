@@ -14,6 +14,7 @@ from torch.func import functional_call
 from conf.errors import UsageError
 from spaces.arithmetic import TRAINING, Arithmetic
 from spaces.grouped import GroupedConv2d
+from spaces.mixture import Branches
 
 Output = Callable[[Any], Tensor]
 
@@ -245,6 +246,32 @@ class Grouped(Stack):
         shape = weight.modules[0].weight
         assert isinstance(shape, Tensor)
         return shape[0].numel()
+
+
+class Branching(Stack):
+    """Supernets that differ in one place, which :class:`spaces.supernets.Supernets` runs as one.
+
+    It is for passes in which no example meets another, and that ask for no single layer.
+    """
+
+    memory_format = torch.channels_last
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.parts = dict(module.named_modules())
+        branches = module.branches
+        assert isinstance(branches, Branches)
+        self.branches, self.size = branches, branches.count
+        self._tensors = dict(_named_tensors(self.parts))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by name."""
+        return {name: tensor.detach() for name, tensor in self._tensors.items()}
+
+    def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Run the supernets on the same inputs: [N, ...] to [K, N, classes]."""
+        logits = functional_call(self.module, dict(tensors), (inputs,), tie_weights=False)
+        return torch.unflatten(logits, 0, (self.size, -1))
 
 
 def _named_tensors(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:

@@ -30,9 +30,11 @@ from proxies.memory import keep_memory
 from proxies.registry import Proxy
 from spaces.base import Architecture, SearchSpace
 from spaces.initial_weights import InitialWeights
+from spaces.supernets import Supernets
 
 if TYPE_CHECKING:
     from proxies.engine import ProxyEngine, Scores
+    from spaces.branched import Branched
 
 CHUNK: Final = 16
 """Architectures that a worker takes at a time: about half a second of work."""
@@ -156,6 +158,8 @@ class Job:
         from proxies.passes.run import STACKING
         from proxies.stack import Stacked
 
+        if isinstance(self.space, Supernets):
+            return self._score_branches(chunk, self.space)
         scores = _nothing(chunk)
         columns = [c for c, proxy in enumerate(chunk.proxies) if proxy.reads in STACKING]
         if not columns:
@@ -169,6 +173,28 @@ class Job:
                 found = self.engine.score(Stacked(module), self.batch, proxies)
                 scores.values[:, columns] = found.values
                 scores.seconds[:, columns] = found.seconds + building
+        return scores
+
+    def _score_branches(self, chunk: Chunk, space: Supernets) -> Scores:
+        """Score supernets that differ in one place by the passes that run them as one."""
+        from proxies.passes.run import BRANCHING
+        from proxies.stack import Branching
+
+        scores = _nothing(chunk)
+        columns = [c for c, proxy in enumerate(chunk.proxies) if proxy.reads in BRANCHING]
+        proxies = [chunk.proxies[column] for column in columns]
+        for rows in space.branches(chunk.archs) if columns else ():
+            archs = [chunk.archs[row] for row in rows]
+            if len(archs) < 2:
+                continue
+            began = time.perf_counter()
+            with contextlib.suppress(Exception):  # one by one, each failure gets its reason
+                module = _branched(space, self.weights, self.running_stats)
+                module.arrange([space.decode(arch) for arch in archs])
+                building = (time.perf_counter() - began) / len(archs)
+                found = self.engine.score(Branching(module), self.batch, proxies)
+                scores.values[np.ix_(rows, columns)] = found.values
+                scores.seconds[np.ix_(rows, columns)] = found.seconds + building
         return scores
 
     def _score(self, arch: Architecture, proxies: tuple[Proxy, ...]) -> Scores:
@@ -190,6 +216,13 @@ class Job:
         stack = Single(network, memory_format=torch.channels_last)
         scores = self.engine.score(stack, self.batch, proxies)
         return scores._replace(seconds=scores.seconds + building)
+
+
+@functools.lru_cache(maxsize=1)
+def _branched(space: Supernets, weights: InitialWeights, running_stats: bool) -> Branched:
+    """Return the network of all supernets that are drawn alike, kept for the next ones."""
+    build = functools.partial(space.branched, running_stats=running_stats)
+    return weights.drawn(space, space.whole, build)
 
 
 def inline(job: Job, chunks: Iterable[Chunk]) -> Iterator[Result]:

@@ -4,6 +4,7 @@ from searchers.base import CallOrderError, Searcher
 from searchers.evolution import Evolution
 from searchers.guidance import Guidance, Pool, Scorer
 from searchers.nsga2 import NSGA2
+from searchers.perturbation import Perturbation
 from searchers.predictor import Predictor
 from searchers.predictor_gcn import PredictorGCN
 from searchers.random import RandomSearch
@@ -16,6 +17,7 @@ __all__ = [
     "Evolution",
     "Found",
     "Guidance",
+    "Perturbation",
     "Pool",
     "Predictor",
     "PredictorGCN",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from spaces.initial_weights import InitialWeights
+    from spaces.mixture import Branches
     from spaces.table import Table
 
 Architecture = tuple[int, ...]
@@ -57,6 +58,18 @@ class Graph:
 
     adjacency: NDArray[np.bool_]
     operations: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Junction:
+    """Places of a supernet that end in one node, of which an architecture keeps ``keep``."""
+
+    places: tuple[int, ...]
+    keep: int
+
+
+Left = tuple[tuple[int, ...], ...]
+"""The operations that are left at each place of a supernet; none where the place is cut."""
 
 
 class SearchSpace:
@@ -254,6 +267,47 @@ class SearchSpace:
         without running statistics.
         """
         return None
+
+    # -- supernets ----------------------------------------------------------------------------
+
+    @property
+    def places(self) -> tuple[Decision, ...]:
+        """Where a supernet holds operations, with those that it may hold; none: no supernets."""
+        return ()
+
+    @property
+    def junctions(self) -> tuple[Junction, ...]:
+        """The nodes that are joined by more places in a supernet than in an architecture."""
+        return ()
+
+    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+        """Build the network that has every operation in every place, freshly initialised.
+
+        Its method ``mixtures()`` lists the mixtures of each place; arguments are those of
+        :meth:`network`. :class:`spaces.supernets.Supernets` narrows it.
+        """
+        raise UsageError(f"{self.name} has no supernet: its decisions are no single operations.")
+
+    def simplify(self, supernet: nn.Module, branches: Branches) -> None:
+        """Make a supernet with branches faster, that will run in evaluation mode alone."""
+
+    def feasible(self, left: Left) -> bool:
+        """Whether a valid architecture can be made of the operations that are left."""
+        return True
+
+    def decided(self, left: Left) -> Architecture:
+        """Return the architecture of one operation in each place that is not cut."""
+        return tuple(operation for (operation,) in left)
+
+    def held(self, arch: Architecture) -> list[tuple[int, int]]:
+        """List the places of a supernet that ``arch`` has, each with its operation there."""
+        return list(enumerate(arch))
+
+    # -- keys ---------------------------------------------------------------------------------
+
+    def drawn_as(self, arch: Architecture) -> Architecture:
+        """Return the architecture whose initial weights ``arch`` has; by default its own."""
+        return arch
 
     def network_key(self) -> dict[str, Any]:
         """Everything besides the architecture that decides what :meth:`network` builds."""

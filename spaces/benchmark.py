@@ -70,6 +70,19 @@ class Benchmark(ABC):
         """Name everything that a reader must know to say which accuracy is meant."""
 
 
+class Unknown(Benchmark):
+    """Knows no accuracy: for searches that train nothing, in spaces without a table."""
+
+    def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
+        """Return NaN for everything."""
+        nan = float("nan")
+        return Evaluation(nan, nan, nan, nan)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind."""
+        return {"kind": "none"}
+
+
 class TableBenchmark(Benchmark):
     """Looks architectures up in a table of trained results.
 
@@ -156,3 +169,11 @@ class TableBenchmark(Benchmark):
             cell(self.table.test),
             cell(self.table.train_seconds),
         )
+
+
+def if_known(space: SearchSpace) -> Benchmark:
+    """Look accuracies up in the space's table, or know none where it has no table."""
+    try:
+        return TableBenchmark(space)
+    except UsageError:
+        return Unknown()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from conf.errors import unknown_name
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from spaces.base import Architecture, SearchSpace
+
+Network = TypeVar("Network", bound="nn.Module")
 
 INITS: Final = ("independent", "shared")
 """``independent``: each architecture draws weights of its own, from the seed and its notation.
@@ -46,6 +49,13 @@ class InitialWeights:
 
         Raises :class:`UsageError` where the layers of a space cannot be drawn one by one.
         """
+        build = functools.partial(space.network, arch, running_stats=running_stats)
+        return self.drawn(space, arch, build)
+
+    def drawn(
+        self, space: SearchSpace, arch: Architecture, build: Callable[[], Network]
+    ) -> Network:
+        """Call ``build``, which draws a network as ``space.network(arch)`` does."""
         import torch
 
         precision = torch.get_default_dtype()
@@ -53,7 +63,7 @@ class InitialWeights:
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(self.seed_of(space, arch))
-                network = space.network(arch, running_stats=running_stats)
+                network = build()
                 if self.init == "shared":
                     for path, layer in network.named_modules():
                         shapes = [tuple(p.shape) for p in layer.parameters(recurse=False)]
@@ -68,7 +78,7 @@ class InitialWeights:
 
     def seed_of(self, space: SearchSpace, arch: Architecture) -> int:
         """Return the seed of all weights of one network."""
-        return self._hash(_key(space), space.format(arch))
+        return self._hash(_key(space), space.format(space.drawn_as(arch)))
 
     def seed_of_layer(
         self, space: SearchSpace, path: str, shapes: Sequence[tuple[int, ...]]

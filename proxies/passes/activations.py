@@ -8,7 +8,8 @@ ReLU or PReLU; it is on where its input is positive.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,8 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from proxies.passes.drawing import gaussian
 from proxies.passes.modes import initial_statistics, training
 from proxies.passes.run import Run, register_pass
-from proxies.stack import Grouped
+from proxies.stack import Branching, Grouped
 from spaces.grouped import GroupedReLU
+from spaces.mixture import Branches
 
 PATTERN_PASSES: Final = frozenset({"activations", "activations_and_parameters"})
 """The passes for which the forward pass of the loss records signs."""
@@ -46,6 +48,22 @@ class Patterns:
 
     calls: list[Signs]
     size: int = 1
+
+    @property
+    def kernels(self) -> Tensor:
+        """How many ReLU units each two examples switch alike, float64 [K, N, N]."""
+        first = self.calls[0].on
+        total = first.new_zeros((self.size, *first.shape[1:2] * 2), dtype=torch.float64)
+        for signs in self.calls:
+            total.index_add_(0, signs.members.to(total.device), _alike(signs.on, 1))
+        return total
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """How many ReLU units of each of K networks two examples switch alike, float64 [K, N, N]."""
+
+    kernels: Tensor
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,46 @@ def recording_signs(run: Run, calls: list[Signs]) -> Iterator[None]:
         yield
 
 
+class KernelRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, adds up in ``kernels``, float64 [K, N, N], what each ReLU says of each branch.
+
+    What several operations of a supernet do to the same features, such as a ReLU, is done once.
+    """
+
+    def __init__(self, branches: Branches, examples: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.branches = branches
+        self.kernels = torch.zeros(branches.count, examples, examples, dtype=torch.float64)
+        self._done: dict[Any, Any] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if _is_relu(func.overloadpacket, args):
+            times = torch.tensor(self.branches.having)[:, None, None]
+            self.kernels += times * self._kernel(args[0])
+        if func.overloadpacket not in _REPEATED:
+            return func(*args, **kwargs)
+        features, *settings = args
+        return self._once(features, (func, str(settings)), lambda: func(*args, **kwargs))
+
+    def _kernel(self, features: Tensor) -> Tensor:
+        def count() -> Tensor:
+            signs = torch.gt(features, 0, out=torch.empty_like(features))
+            parted = self.branches.split(signs)
+            return _alike(parted, parted.dim() - 4).cpu()
+
+        kernel: Tensor = self._once(features, "kernel", count)
+        return kernel
+
+    def _once(self, features: Tensor, what: Any, compute: Callable[[], Any]) -> Any:
+        """Compute something of ``features`` once in their lifetime."""
+        key = id(features), what
+        if key not in self._done:
+            self._done[key] = compute()
+            weakref.finalize(features, self._done.pop, key, None)
+        return self._done[key]
+
+
 @register_pass("activations")
 def activations(run: Run) -> Patterns:
     """Give the patterns of the minibatch in training mode: BatchNorm on its statistics."""
@@ -109,13 +167,15 @@ def activations_and_parameters(run: Run) -> SizedPatterns:
     return SizedPatterns(run.record("activations"), run.record("parameters").number)
 
 
-@register_pass("activations_eval")
-def activations_eval(run: Run) -> Patterns:
-    """Give the patterns of the minibatch in evaluation mode.
+@register_pass("activations_eval", branching=True)
+def activations_eval(run: Run) -> Patterns | Kernels:
+    """Give the patterns of the minibatch in evaluation mode, or, of branches, their kernels.
 
     A BatchNorm without running statistics takes their initial values, mean 0 and variance 1; one
     that has some uses them.
     """
+    if isinstance(run.stack, Branching):
+        return _branching(run, run.stack)
     stack, calls = run.stack, list[Signs]()
     with (
         training(stack, False),
@@ -155,8 +215,33 @@ def _regions(run: Run, shape: tuple[int, ...]) -> Regions:
     return Regions(np.concatenate(codes))
 
 
+def _branching(run: Run, stack: Branching) -> Kernels:
+    tensors, recorder = run.tensors(), KernelRecorder(stack.branches, len(run.batch.inputs))
+    with training(stack, False), initial_statistics(stack), torch.no_grad(), recorder:
+        stack(tensors, run.batch.inputs)
+    return Kernels(recorder.kernels)
+
+
+def _alike(signs: Tensor, axis: int) -> Tensor:
+    """Count the units that each two examples switch alike: [..., N, units...] to [..., N, N].
+
+    ``axis`` is that of the examples; all after it are units, whose order is of no account: channels
+    go last, so that those of pictures stay as they lie in memory.
+    """
+    on = signs.movedim(axis + 1, -1).flatten(axis + 1).float()
+    both = (on @ on.mT).double()
+    each = both.diagonal(dim1=-2, dim2=-1)
+    return 2 * both - each[..., :, None] - each[..., None, :] + on.shape[-1]
+
+
 _aten = torch.ops.aten
 _RELUS: Final = (_aten.relu, _aten.relu_, _aten.leaky_relu, _aten.leaky_relu_, _aten._prelu_kernel)
+_REPEATED: Final = (
+    _aten.relu,
+    _aten.hardtanh,
+    _aten.avg_pool2d,
+    _aten.max_pool2d_with_indices,
+)
 _CLIPS: Final = (_aten.hardtanh, _aten.hardtanh_)
 
 

@@ -26,8 +26,17 @@ STACKING: Final[set[str]] = set()
 """The passes that are faster over many small networks at once, on a CPU too."""
 
 
-def register_pass(name: str, *, stacking: bool = False) -> Callable[[Pass], Pass]:
-    """Register the decorated function as the pass called ``name``, one of ``STACKING`` or not."""
+BRANCHING: Final[set[str]] = set()
+"""The passes that run supernets which differ in one place as one."""
+
+
+def register_pass(
+    name: str, *, stacking: bool = False, branching: bool = False
+) -> Callable[[Pass], Pass]:
+    """Register the decorated function as the pass called ``name``.
+
+    ``stacking`` and ``branching`` put it in ``STACKING`` and ``BRANCHING``.
+    """
 
     def enter(function: Pass) -> Pass:
         if name in PASSES:
@@ -35,6 +44,8 @@ def register_pass(name: str, *, stacking: bool = False) -> Callable[[Pass], Pass
         PASSES[name] = function
         if stacking:
             STACKING.add(name)
+        if branching:
+            BRANCHING.add(name)
         return function
 
     return enter

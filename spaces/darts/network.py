@@ -22,7 +22,7 @@ from spaces.darts.cell import (
     SKIP,
     Edge,
 )
-from spaces.mixture import Mixture
+from spaces.mixture import Mixture, alike, total
 
 STEM_MULTIPLIER: Final = 3
 """How often the stem has the channels of the first cell."""
@@ -96,6 +96,15 @@ class Network(nn.Module):
         logits: Tensor = self.head(features)
         return logits
 
+    def mixtures(self) -> list[list[Mixture]]:
+        """List the mixtures of each edge of a supernet: of the normal cells, of the reductions."""
+        cells = [cell for cell in self.cells if isinstance(cell, Cell)]
+        return [
+            [operation for operation in edge if isinstance(operation, Mixture)]
+            for halves in (False, True)
+            for edge in zip(*(c.operations for c in cells if c.halves is halves), strict=True)
+        ]
+
     def blocks(self) -> list[nn.Module]:
         """List the cells in order, for proxies that look between them."""
         return list(self.cells)
@@ -119,6 +128,7 @@ class Cell(nn.Module):
         halved: bool = False,
     ) -> None:
         super().__init__()
+        self.halves = halves
         before, last = incoming
         self.preprocess = nn.ModuleList(
             [
@@ -142,9 +152,13 @@ class Cell(nn.Module):
         """Run the nodes in order and concatenate them."""
         nodes = [self.preprocess[0](before), self.preprocess[1](last)]
         for inputs in self._inputs:
-            first, *others = (self.operations[place](nodes[source]) for place, source in inputs)
-            nodes.append(sum(others, first))
-        return torch.cat(nodes[INPUTS:], dim=1)
+            brought = [
+                self.operations[place](nodes[source])
+                for place, source in inputs
+                if not getattr(self.operations[place], "cut", False)
+            ]
+            nodes.append(total(brought))
+        return torch.cat(alike(nodes[INPUTS:]), dim=1)
 
 
 class ReLUConvBN(nn.Sequential):

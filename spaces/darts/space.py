@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
-from spaces.base import Architecture, Decision, Graph, SearchSpace
+from spaces.base import (
+    Architecture,
+    Decision,
+    Graph,
+    Junction,
+    Left,
+    SearchSpace,
+)
 from spaces.darts import table
 from spaces.darts.cell import (
     EDGES,
@@ -24,6 +31,7 @@ from spaces.darts.cell import (
     OPERATIONS,
     SUBSPACES,
     Cell,
+    Edge,
     Input,
     edges,
     same,
@@ -246,6 +254,77 @@ class DARTS(SearchSpace):
             layers=self.layers,
             running_stats=running_stats,
         )
+
+    # -- supernets ----------------------------------------------------------------------------
+
+    @property
+    def places(self) -> tuple[Decision, ...]:
+        """The fourteen edges of the normal cell, then those of the reduction cell.
+
+        None within a table, whose rows are single genotypes.
+        """
+        if self.source:
+            return ()
+        return tuple(
+            Decision(f"{kind} {target}<-{source}", tuple(OPERATIONS[o] for o in operations))
+            for kind, sets in zip(KINDS, SUBSPACES[self.subspace], strict=True)
+            for (target, source), operations in zip(EDGES, sets, strict=True)
+        )
+
+    @property
+    def junctions(self) -> tuple[Junction, ...]:
+        """Each node of both cells, which keeps two inputs."""
+        return tuple(
+            Junction(tuple(first + i for i, (t, _) in enumerate(EDGES) if t == node), INPUTS)
+            for first in (0, len(EDGES))
+            for node in NODES
+        )
+
+    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+        """Build the network that has all edges, each with all its operations.
+
+        Raises :class:`UsageError` within a table.
+        """
+        if self.source:
+            raise UsageError(
+                f"space.table={self.source} has single genotypes, which no supernet holds; choose "
+                "space.table=none."
+            )
+        from spaces.darts.network import Network
+
+        normal, reduce = (
+            [Edge(*ends, operations) for ends, operations in zip(EDGES, sets, strict=True)]
+            for sets in SUBSPACES[self.subspace]
+        )
+        return Network(
+            normal,
+            reduce,
+            classes or self.classes,
+            channels=self.channels,
+            layers=self.layers,
+            running_stats=running_stats,
+        )
+
+    def decided(self, left: Left) -> Architecture:
+        """Return the genotype of the edges that are not cut, one operation on each."""
+        sets = [operations for kind in SUBSPACES[self.subspace] for operations in kind]
+        inputs = [
+            Input(operations[number], source)
+            for (_, source), operations, place in zip(EDGES * len(KINDS), sets, left, strict=True)
+            for number in place
+        ]
+        return tuple(choices[entry] for choices, entry in zip(self._choices, inputs, strict=True))
+
+    def held(self, arch: Architecture) -> list[tuple[int, int]]:
+        """List the edges of a genotype, each with the number of its operation there."""
+        half = len(_TARGETS)
+        found = []
+        for kind, cell in enumerate(self.cells(arch)):
+            for target, entry in zip(_TARGETS, cell[:half], strict=True):
+                edge = EDGES.index((target, entry.source))
+                number = SUBSPACES[self.subspace][kind][edge].index(entry.operation)
+                found.append((kind * len(EDGES) + edge, number))
+        return found
 
     def network_key(self) -> dict[str, Any]:
         """Add sub-space, which says what a choice means, layers and channels."""

@@ -73,6 +73,10 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.body(self.stem(images)))
         return logits
 
+    def mixtures(self) -> list[list[Mixture]]:
+        """List the mixture of each layer of a supernet."""
+        return [[layer] for layer in self.body if isinstance(layer, Mixture)]
+
     def blocks(self) -> list[nn.Module]:
         """List the layers that do something, in order, for proxies that look between them."""
         return [layer for layer in self.body if not isinstance(layer, nn.Identity)]

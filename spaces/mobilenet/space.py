@@ -7,13 +7,13 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
-from spaces.base import Architecture, Decision, Graph, SearchSpace
+from spaces.base import Architecture, Decision, Graph, Left, SearchSpace
 from spaces.mobilenet import table
 from spaces.mobilenet.blocks import (
     MNASNET,
@@ -322,3 +322,35 @@ class Proxyless(InvertedResiduals):
     def layers(self, archs: Sequence[Architecture]) -> Ints:
         """Find what each layer holds: int64 [n, 21], which is the architecture itself."""
         return np.asarray(archs, np.int64).reshape(-1, len(self.decisions))
+
+    # -- supernets ----------------------------------------------------------------------------
+
+    @property
+    def places(self) -> tuple[Decision, ...]:
+        """The layers, which are the decisions."""
+        return self.decisions
+
+    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+        """Build the network that has all operations in each layer."""
+        from spaces.mobilenet.network import Network
+
+        left = [self.operations[: len(decision.choices)] for decision in self.decisions]
+        return Network(self.skeleton, left, classes or self.classes, running_stats=running_stats)
+
+    def feasible(self, left: Left) -> bool:
+        """Whether the cheapest operations that are left keep to the limit."""
+        macs = self._macs
+        least = macs[0, 0] + sum(
+            min(macs[layer, operation] - macs[layer, 0] for operation in operations)
+            for layer, operations in enumerate(left)
+        )
+        return self.max_flops is None or bool(least <= self.max_flops)
+
+    @functools.cached_property
+    def _macs(self) -> Ints:
+        """Count multiply-adds of the first architecture, one layer changed: [21, operations]."""
+        count, choices = len(self.decisions), len(self.operations)
+        archs = np.zeros((count, choices, count), np.int64)
+        archs[np.arange(count), :, np.arange(count)] = np.arange(choices)
+        rows = cast("Sequence[Architecture]", archs.reshape(-1, count))
+        return np.asarray(self.costs(rows).macs).reshape(count, choices)

@@ -155,15 +155,10 @@ class NASBench101(SearchSpace):
         return Network(self.canonical(arch), classes or self.classes, running_stats=running_stats)
 
     def draw(self, layer: nn.Module) -> None:
-        """Draw the classifier as :mod:`spaces.nasbench101.network` does; others as they do."""
-        from torch import nn
+        """Draw as :mod:`spaces.nasbench101.network` does."""
+        from spaces.nasbench101.network import draw
 
-        from spaces.nasbench101.network import draw_classifier
-
-        if isinstance(layer, nn.Linear):
-            draw_classifier(layer)
-        else:
-            super().draw(layer)
+        draw(layer)
 
     def stacked_network(self, archs: Sequence[Architecture], weights: InitialWeights) -> nn.Module:
         """Build networks that run as one; see :mod:`spaces.nasbench101.stacked`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
-from spaces.base import Architecture, Graph, SearchSpace
+from spaces.base import Architecture, Decision, Graph, Junction, Left, SearchSpace
 from spaces.nasbench1shot1.blocks import PARENTS, Blocks, blocks, cells
-from spaces.nasbench101.cell import OPERATIONS, VERTICES, adjacency, operations
+from spaces.nasbench101.cell import EDGES, OPERATIONS, VERTICES, adjacency, operations
 from spaces.nasbench101.index import Ints, index
 from spaces.nasbench101.space import NASBench101
 from spaces.nasbench101.table import Subset, load, members
@@ -157,6 +158,70 @@ class NASBench1Shot1(SearchSpace):
         from spaces.nasbench101.stacked import StackedNetwork
 
         return StackedNetwork([weights.network(self, arch, running_stats=False) for arch in archs])
+
+    def draw(self, layer: nn.Module) -> None:
+        """Draw as :mod:`spaces.nasbench101.network` does."""
+        from spaces.nasbench101.network import draw
+
+        draw(layer)
+
+    # -- supernets ----------------------------------------------------------------------------
+
+    @property
+    def places(self) -> tuple[Decision, ...]:
+        """The operation of each block, then each edge to a block, and to the output."""
+        blocks = range(1, self._blocks.count + 1)
+        return (
+            *(Decision(f"operation {block}", OPERATIONS) for block in blocks),
+            *(Decision(f"{target}<-{source}", ("join",)) for target, source in self._edges),
+        )
+
+    @property
+    def junctions(self) -> tuple[Junction, ...]:
+        """Each block, and the output, which keep as many parents as they have."""
+        targets = dict.fromkeys(target for target, _ in self._edges)
+        return tuple(
+            Junction(
+                tuple(
+                    self._blocks.count + i for i, (t, _) in enumerate(self._edges) if t == target
+                ),
+                keep,
+            )
+            for target, keep in zip(targets, PARENTS[self.number], strict=True)
+        )
+
+    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+        """Build the network of the cell that has all edges, with all operations in each block."""
+        from spaces.nasbench101.network import Network
+
+        cell = self._cell([True] * len(self._edges), (0,) * self._blocks.count)
+        return Network(cell, classes or self.classes, running_stats=running_stats, several=True)
+
+    def decided(self, left: Left) -> Architecture:
+        """Return the architecture of the edges that are not cut."""
+        count = self._blocks.count
+        chosen = tuple(operation for (operation,) in left[:count])
+        return self._blocks.architecture(self._cell([bool(e) for e in left[count:]], chosen))
+
+    def held(self, arch: Architecture) -> list[tuple[int, int]]:
+        """List the blocks, each with its operation, and the edges."""
+        count, cell = self._blocks.count, self.cell(arch)
+        joined = {ends for ends, bit in zip(EDGES, cell, strict=False) if bit}
+        edges = [(count + i, 0) for i, ends in enumerate(self._edges) if ends in joined]
+        return [*enumerate(operations(cell)[:count]), *edges]
+
+    @functools.cached_property
+    def _edges(self) -> list[tuple[int, int]]:
+        """(target, source) of every edge that an architecture may have."""
+        blocks = range(1, self._blocks.count + 1)
+        ends = [(t, s) for t in blocks for s in range(t)]
+        return ends + [(VERTICES - 1, s) for s in range(self._blocks.count + 1)]
+
+    def _cell(self, joined: Sequence[bool], chosen: tuple[int, ...]) -> Architecture:
+        """Return the cell of some edges and of the operations of blocks, as NAS-Bench-101 does."""
+        kept = set(itertools.compress(self._edges, joined))
+        spare = (0,) * (VERTICES - 2 - len(chosen))
+        return (*(int(ends in kept) for ends in EDGES), *chosen, *spare)
 
     def network_key(self) -> dict[str, Any]:
         """Add the number of the space, which says what a choice means."""

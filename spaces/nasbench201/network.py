@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import torch
 from torch import Tensor, nn
 
-from spaces.base import Architecture
+from spaces.mixture import Mixture, total
 from spaces.nasbench201.cell import (
     AVG_POOL,
     CONV_1X1,
@@ -25,6 +26,10 @@ CELLS_PER_STAGE: Final = 5
 """As benchmarked."""
 
 
+Edges = Sequence[int | tuple[int, ...]]
+"""The operation of each edge, or several."""
+
+
 class Network(nn.Module):
     """Stem, three stages of cells with a reduction before the second and third, and head.
 
@@ -32,14 +37,15 @@ class Network(nn.Module):
     its modules and runs, also where nothing comes of it, as in the benchmark; a canonical
     architecture has no such operations. Weights are drawn as torch draws them by default.
 
-    ``widths`` are the channels of the stages, ``cells`` how many cells each has.
+    ``widths`` are the channels of the stages, ``cells`` how many cells each has. An edge of
+    ``arch`` that has a tuple of operations is a mixture of them: a supernet.
 
     Numbered deviations: (1) no ReLU works in place.
     """
 
     def __init__(
         self,
-        arch: Architecture,
+        arch: Edges,
         classes: int,
         *,
         widths: Sequence[int] = CHANNELS,
@@ -80,11 +86,21 @@ class Network(nn.Module):
         """List cells and reductions in order, for proxies that look between them."""
         return [block for stage in self.stages for block in stage.children()]
 
+    def mixtures(self) -> list[list[Mixture]]:
+        """List the mixtures of each edge of a supernet, cell by cell."""
+        cells = [block for block in self.blocks() if isinstance(block, Cell)]
+        found: list[list[Mixture]] = [[] for _ in EDGES]
+        for cell in cells:
+            for place, operation in zip(found, cell.operations.values(), strict=True):
+                assert isinstance(operation, Mixture)
+                place.append(operation)
+        return found
+
 
 class Cell(nn.Module):
     """One cell: maps [n, channels, h, w] to the same shape."""
 
-    def __init__(self, arch: Architecture, channels: int, running_stats: bool = True) -> None:
+    def __init__(self, arch: Edges, channels: int, running_stats: bool = True) -> None:
         super().__init__()
         self.operations = nn.ModuleDict(
             {
@@ -106,12 +122,11 @@ class Cell(nn.Module):
         """Sum, at each node, what its edges bring; a node without any is zero."""
         nodes: list[Tensor | None] = [features]
         for inputs in self._inputs:
-            value: Tensor | None = None
+            brought = []
             for source, name in inputs:
                 given = nodes[source]
-                brought = self.operations[name](features * 0 if given is None else given)
-                value = brought if value is None else value + brought
-            nodes.append(value)
+                brought.append(self.operations[name](features * 0 if given is None else given))
+            nodes.append(total(brought) if brought else None)
         return features * 0 if nodes[-1] is None else nodes[-1]
 
 
@@ -151,14 +166,24 @@ class Reduction(nn.Module):
         return output
 
 
-def _operation(operation: int, channels: int, running_stats: bool) -> nn.Module:
+class Zero(nn.Module):
+    """The operation ``none`` of a mixture: nothing, in the shape of something."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return zeros."""
+        return torch.zeros_like(features)
+
+
+def _operation(operation: int | tuple[int, ...], channels: int, running_stats: bool) -> nn.Module:
+    if isinstance(operation, tuple):
+        return Mixture([_operation(each, channels, running_stats) for each in operation])
     if operation == CONV_1X1:
         return ReLUConvBN(channels, channels, 1, running_stats)
     if operation == CONV_3X3:
         return ReLUConvBN(channels, channels, 3, running_stats)
     if operation == AVG_POOL:
         return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    return nn.Identity()
+    return Zero() if operation == NONE else nn.Identity()
 
 
 def _batch_norm(channels: int, running_stats: bool) -> nn.BatchNorm2d:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from spaces.initial_weights import InitialWeights
+    from spaces.mixture import Branches
+    from spaces.nasbench201.network import Edges
     from spaces.table import Table
 
 
@@ -132,6 +134,26 @@ class NASBench201(SearchSpace):
         self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
     ) -> nn.Module:
         """Build the network, by default as benchmarked; see :mod:`spaces.nasbench201.network`."""
+        return self._network(arch, classes, running_stats)
+
+    @property
+    def places(self) -> tuple[Decision, ...]:
+        """The edges, which are the decisions."""
+        return self.decisions
+
+    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+        """Build the network that has all five operations on each edge."""
+        return self._network([tuple(range(len(OPERATIONS)))] * len(EDGES), classes, running_stats)
+
+    def simplify(self, supernet: nn.Module, branches: Branches) -> None:
+        """Fold the cells; see :mod:`spaces.nasbench201.folded`."""
+        from spaces.nasbench201.folded import fold
+        from spaces.nasbench201.network import Network
+
+        assert isinstance(supernet, Network)
+        fold(supernet, branches)
+
+    def _network(self, arch: Edges, classes: int | None, running_stats: bool) -> nn.Module:
         from spaces.nasbench201.network import Network
 
         return Network(

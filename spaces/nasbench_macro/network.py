@@ -59,6 +59,10 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.body(self.stem(images)))
         return logits
 
+    def mixtures(self) -> list[list[Mixture]]:
+        """List the mixture of each position of a supernet."""
+        return [[block] for block in self.body if isinstance(block, Mixture)]
+
     def blocks(self) -> list[nn.Module]:
         """List the blocks that do something, in order, for proxies that look between them."""
         return [block for block in self.body if not isinstance(block, nn.Identity)]

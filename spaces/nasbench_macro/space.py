@@ -74,6 +74,18 @@ class NASBenchMacro(SearchSpace):
         left = [(operation,) for operation in arch]
         return Network(left, classes or self.classes, running_stats=running_stats)
 
+    @property
+    def places(self) -> tuple[Decision, ...]:
+        """The positions, which are the decisions."""
+        return self.decisions
+
+    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+        """Build the network that has all three blocks in each position."""
+        from spaces.nasbench_macro.network import Network
+
+        left = [range(len(OPERATIONS))] * POSITIONS
+        return Network(left, classes or self.classes, running_stats=running_stats)
+
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
         """Load the test accuracies, mean of three seeds.
 
