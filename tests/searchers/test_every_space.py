@@ -31,6 +31,7 @@ def options(group: str) -> list[str]:
 SMALL = {
     "evolution": {"population": 4, "tournament": 2},
     "nsga2": {"population": 4},
+    "perturbation": {"proposals": 2, "validation": 1},
     "predictor": {"batch": 3, "candidates": 40, "trees": 3},
     "predictor_gcn": {
         "batch": 3,
@@ -104,6 +105,11 @@ def benchmark_of(name: str) -> Benchmark:
     return Liked(space) if name == "proxyless" else TableBenchmark(space)
 
 
+def judge(space, archs, *, weights, minibatch):
+    """Judge supernets and networks by their choices."""
+    return np.array([hash((arch, weights, minibatch)) % 1000 for arch in archs], np.float64)
+
+
 def guidance_of(kind: str, scorer, move) -> Guidance:
     enabled = {part: load("guidance", kind)[part]["enabled"] for part in ("warmup", "move")}
     return Guidance(
@@ -119,6 +125,8 @@ def made(space, searcher: str, guidance: Guidance, seed: int):
     given = {"space": space, "guidance": guidance, "seed": seed}
     if takes(settings, "searcher", "cost"):
         given["cost"] = Likes(space)
+    if takes(settings, "searcher", "judge"):
+        given["judge"] = judge
     return build(settings, "searcher", **given)
 
 
@@ -132,10 +140,16 @@ def search(name: str, searcher: str, guidance):
     return trace
 
 
-def objection(name: str, searcher: str, move) -> str | None:
+def objection(name: str, searcher: str, move, kind: str = "none") -> str | None:
     """Say in which words a space refuses a searcher."""
     if name in WITHOUT_GRAPHS and searcher == "predictor_gcn":
         return "has no graph encoding"
+    if name in WITHOUT_NEIGHBOURS and move == "all":
+        return "choose searcher=random or predictor"
+    if searcher == "perturbation" and kind != "none":
+        return "is guided by scores alone"
+    if searcher == "perturbation" and not space_of(name).places:
+        return "supernet"
     if name in WITHOUT_NEIGHBOURS:
         if move == "all" or get_class(load("searcher", searcher)["_target_"]).edits:
             return "choose searcher=random or predictor"
@@ -153,7 +167,7 @@ def test_every_searcher_runs_with_every_guidance(name, space, searcher, kind):
         def guidance(move=move):
             return guidance_of(kind, Likes(space), move)
 
-        if words := objection(name, searcher, move):
+        if words := objection(name, searcher, move, kind):
             with pytest.raises(UsageError, match=words):
                 search(name, searcher, guidance)
             continue
@@ -161,7 +175,8 @@ def test_every_searcher_runs_with_every_guidance(name, space, searcher, kind):
         archs = [space.parse(text) for text in trace.architectures]
         assert len(archs) == MODELS
         assert all(space.is_valid(arch) for arch in archs)
-        assert bool(trace.proxy_evaluations[-1]) == (kind != "none")
+        scored = kind != "none" or searcher == "perturbation"
+        assert bool(trace.proxy_evaluations[-1]) == scored
 
 
 @pytest.mark.parametrize("searcher", options("searcher"))
@@ -170,7 +185,7 @@ def test_a_searcher_is_refused_before_it_proposes(searcher):
         for move in (0, "all"):
             guidance = Guidance(Likes(space_of(name)), move=move)
             if objection(name, searcher, move):
-                with pytest.raises(UsageError, match="choose"):
+                with pytest.raises(UsageError, match=r"choose|supernet|guided"):
                     made(space_of(name), searcher, guidance, 0)
 
 

@@ -13,6 +13,7 @@ from proxies.batch import Minibatch
 from proxies.workers import Chunk, Job
 from spaces import Choices
 from spaces.darts import DARTS
+from spaces.initial_weights import InitialWeights
 from spaces.mobilenet import MobileNet, Proxyless
 from spaces.nasbench1shot1 import NASBench1Shot1
 from spaces.nasbench201 import NASBench201
@@ -186,7 +187,7 @@ def _cut(space, place):
 
 def _job(space):
     batch = Minibatch.gaussian((3, space.image_size, space.image_size), space.classes, size=6)
-    return Job(space, batch, 0, False, "cpu", "float32")
+    return Job(space, batch, InitialWeights(), False, "cpu", "float32")
 
 
 def test_branches_run_together(base, space, monkeypatch):
