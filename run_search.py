@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from searchers.base import Searcher
-    from searchers.guidance import Guidance, Scorer
+    from searchers.guidance import Guidance, Scorer, Scores
     from searchers.journal import Journal
 
 # Settings that say how scores and trainings are computed, not what they are.
@@ -83,8 +83,13 @@ class Settings:
 
     @property
     def guided(self) -> bool:
-        """Whether scores are needed at all."""
+        """Whether a proxy guides the searcher."""
         return bool(self.guidance["warmup"]["enabled"] or self.guidance["move"]["enabled"])
+
+    @property
+    def scored(self) -> bool:
+        """Whether scores are needed at all: to guide, or as features."""
+        return self.guided or bool(self.searcher.get("features"))
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the trajectory, and nothing else."""
@@ -93,12 +98,13 @@ class Settings:
             for name in _EXECUTION:
                 config[group].pop(name, None)
         if not self.guided:
-            for group in ("proxy", "service", "batch"):
-                del config[group]
+            del config["proxy"]
+        if not self.scored:
+            del config["service"], config["batch"]
         del config["targets"]
         return config
 
-    def guidance_for(self, scorer: Scorer | None) -> Guidance:
+    def guidance_for(self, scorer: Scorer | None, scores: Scores | None) -> Guidance:
         """Make the guidance of one trial."""
         from searchers.guidance import Guidance
 
@@ -108,6 +114,7 @@ class Settings:
             warmup=warmup.pool if warmup.enabled else 0,
             move=move.candidates if move.enabled else 0,
             epsilon=move.epsilon,
+            scores=scores,
         )
 
 
@@ -133,6 +140,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
 
     from analysis.results import summarise, write_summary, write_trajectory
     from proxies.batch import shown
+    from proxies.ranking import ProxyScores
     from searchers.loop import check_repeats, run_trials, trial_seed
 
     started = time.perf_counter()
@@ -140,18 +148,20 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     benchmark = build(settings.benchmark, "benchmark", space=space)
     budget = build(settings.budget, "budget")
     check_repeats(space, budget, settings.searcher.get("repeats", True))
-    service = scorer = None
-    if settings.guided:
+    service = scorer = scores = None
+    if settings.scored:
         service = build(
             settings.service,
             "service",
             space=space,
             batch=lambda space: build(settings.batch, "batch", space=space),
         )
+        scores = ProxyScores(service)
+    if settings.guided:
         scorer = build(settings.proxy, "proxy", service=service)
 
     def make(seed: int) -> Searcher:
-        guidance = settings.guidance_for(scorer)
+        guidance = settings.guidance_for(scorer, scores)
         return build(  # type: ignore[no-any-return]
             settings.searcher, "searcher", space=space, guidance=guidance, seed=seed
         )

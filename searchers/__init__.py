@@ -1,25 +1,32 @@
 """Searchers: ask/tell proposals, and the guidance that zero-cost scores give them."""
 
+from searchers.bananas import Bananas
 from searchers.base import CallOrderError, Searcher
 from searchers.evolution import Evolution
-from searchers.guidance import Guidance, Pool, Scorer
+from searchers.guidance import Guidance, Pool, Scorer, Scores
+from searchers.local_search import LocalSearch
 from searchers.predictor import Predictor
 from searchers.predictor_gcn import PredictorGCN
 from searchers.random import RandomSearch
 from searchers.reinforce import Reinforce
 from searchers.search import Found, search
+from searchers.touchstone import Touchstone
 
 __all__ = [
+    "Bananas",
     "CallOrderError",
     "Evolution",
     "Found",
     "Guidance",
+    "LocalSearch",
     "Pool",
     "Predictor",
     "PredictorGCN",
     "RandomSearch",
     "Reinforce",
     "Scorer",
+    "Scores",
     "Searcher",
+    "Touchstone",
     "search",
 ]

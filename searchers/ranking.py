@@ -100,10 +100,7 @@ class RankingSearcher(Searcher):
         """
 
     def _propose(self, step: int, rng: np.random.Generator) -> Architecture:
-        number = self.told // self.batch
-        if self._ranked is None or self._ranked[0] != number:
-            self._ranked = number, self._rank(number)
-        ranked = self._ranked[1]
+        number, ranked = self._round()
         wanted = self.guidance.candidates(self.space, ranked[0]) if self.guidance.move else 1
         taken = self.trained.union(self._pending or ())
         left = (arch for arch in ranked if arch not in taken)
@@ -118,6 +115,13 @@ class RankingSearcher(Searcher):
     def _observe(self, arch: Architecture, objective: float) -> None:
         self._archs.append(arch)
         self._objectives.append(objective)
+
+    def _round(self) -> tuple[int, list[Architecture]]:
+        """Return the number of the present round and its ranking, best first."""
+        number = self.told // self.batch
+        if self._ranked is None or self._ranked[0] != number:
+            self._ranked = number, self._rank(number)
+        return self._ranked
 
     def _rank(self, number: int) -> list[Architecture]:
         """Sort what was not trained before round ``number`` by the model of that round."""
