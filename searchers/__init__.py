@@ -11,6 +11,7 @@ from searchers.random import RandomSearch
 from searchers.reinforce import Reinforce
 from searchers.search import Found, search
 from searchers.touchstone import Touchstone
+from searchers.weaknas import WeakNAS
 
 __all__ = [
     "Bananas",
@@ -28,5 +29,6 @@ __all__ = [
     "Scores",
     "Searcher",
     "Touchstone",
+    "WeakNAS",
     "search",
 ]
