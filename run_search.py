@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from proxies.service import ScoringService
     from searchers.base import Searcher
-    from searchers.guidance import Guidance, Scorer
+    from searchers.guidance import Guidance, Scorer, Scores
     from searchers.journal import Journal
 
 # Settings that say how scores and trainings are computed, not what they are.
@@ -92,9 +92,14 @@ class Settings:
 
     @property
     def guided(self) -> bool:
-        """Whether scores are needed at all."""
+        """Whether a proxy guides the searcher."""
         guidance = self.guidance["warmup"]["enabled"] or self.guidance["move"]["enabled"]
         return bool(guidance or self.judged)
+
+    @property
+    def scored(self) -> bool:
+        """Whether scores are needed at all: to guide, or as features."""
+        return self.guided or bool(self.searcher.get("features"))
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the trajectory, and nothing else."""
@@ -103,12 +108,13 @@ class Settings:
             for name in _EXECUTION:
                 config[group].pop(name, None)
         if not self.guided:
-            for group in ("proxy", "service", "batch"):
-                del config[group]
+            del config["proxy"]
+        if not self.scored:
+            del config["service"], config["batch"]
         del config["targets"]
         return config
 
-    def guidance_for(self, scorer: Scorer | None) -> Guidance:
+    def guidance_for(self, scorer: Scorer | None, scores: Scores | None) -> Guidance:
         """Make the guidance of one trial."""
         from searchers.guidance import Guidance
 
@@ -119,6 +125,7 @@ class Settings:
             among=warmup.among if warmup.enabled else None,
             move=move.candidates if move.enabled else 0,
             epsilon=move.epsilon,
+            scores=scores,
         )
 
 
@@ -149,7 +156,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         write_trajectory,
     )
     from proxies.batch import shown
-    from proxies.ranking import Judge
+    from proxies.ranking import Judge, ProxyScores
     from searchers.loop import check_repeats, reference_of, run_trials, trial_seed
 
     started = time.perf_counter()
@@ -162,15 +169,17 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     within = budget.limit(space, costs)
     check_repeats(within, budget, settings.searcher.get("repeats", True))
     service: ScoringService | None = None
-    scorer = None
+    scorer = scores = None
     judge: dict[str, Any] = {}
-    if settings.guided:
+    if settings.scored:
         service = build(
             settings.service,
             "service",
             space=space,
             batch=lambda space: build(settings.batch, "batch", space=space),
         )
+        scores = ProxyScores(service)
+    if settings.guided:
         scorer = build(settings.proxy, "proxy", service=service)
     if service and settings.judged:
         judge["judge"] = Judge(
@@ -180,7 +189,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         )
 
     def make(seed: int) -> Searcher:
-        given = {"space": within, "guidance": settings.guidance_for(scorer), "seed": seed}
+        given = {"space": within, "guidance": settings.guidance_for(scorer, scores), "seed": seed}
         if takes(settings.searcher, "searcher", "cost"):
             given["cost"] = cost
         return build(settings.searcher, "searcher", **given, **judge)  # type: ignore[no-any-return]

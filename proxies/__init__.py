@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from proxies.engine import ProxyEngine, score_model
-    from proxies.ranking import PoolScorer, ProxyScorer
+    from proxies.ranking import PoolScorer, ProxyScorer, ProxyScores
     from proxies.registry import register
     from proxies.service import ScoreTable, ScoringService
 
@@ -19,6 +19,7 @@ __all__ = [
     "PoolScorer",
     "ProxyEngine",
     "ProxyScorer",
+    "ProxyScores",
     "ScoreTable",
     "ScoringService",
     "register",
@@ -29,6 +30,7 @@ _HOMES = {
     "PoolScorer": "ranking",
     "ProxyEngine": "engine",
     "ProxyScorer": "ranking",
+    "ProxyScores": "ranking",
     "ScoreTable": "service",
     "ScoringService": "service",
     "register": "registry",

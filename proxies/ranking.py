@@ -45,6 +45,38 @@ class ProxyScorer:
         return _goodness(self.service.values(archs, self.proxy.name), self._sign)
 
 
+class ProxyScores:
+    """Goodness by any number of proxies, for searchers that read scores as features.
+
+    Args:
+        service: computes and remembers the scores.
+    """
+
+    def __init__(self, service: ScoringService) -> None:
+        self.service = service
+        self._known: dict[tuple[str, ...], set[Architecture]] = {}
+
+    def __call__(self, archs: Sequence[Architecture], names: Sequence[str]) -> Floats:
+        """Goodness of each of ``archs`` by each of ``names``, float64 [names, archs].
+
+        Larger is better, NaN is -inf. What is missing is computed for all proxies at once. Raises
+        :class:`UsageError` for unknown names, and for ensembles, which only rank.
+        """
+        asked = tuple(registry.get(name).name for name in names)
+        known = self._known.setdefault(asked, set())
+        if known.issuperset(archs):
+            values = np.array([self.service.values(archs, name) for name in asked])
+        else:
+            table = self.service.score(archs, asked)
+            values = np.array([table.column(name) for name in asked])
+            known.update(archs)
+        return _goodness(values, _signs(asked))
+
+    def seconds(self, names: Sequence[str]) -> float:
+        """Mean time that computing the scores of one architecture by all ``names`` took."""
+        return sum(self.service.mean_seconds(name) for name in names)
+
+
 class PoolScorer:
     """Goodness by an ensemble of proxies, which holds among the architectures asked for together.
 
@@ -72,8 +104,7 @@ class PoolScorer:
             raise UsageError(
                 f"proxy.members=[{', '.join(given)}] must name at least one proxy, each only once."
             )
-        self._signs = _signs(self.members)
-        self._known: set[Architecture] = set()
+        self._scores = ProxyScores(service)
 
     @property
     def seconds_per_score(self) -> float:
@@ -82,15 +113,7 @@ class PoolScorer:
 
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Goodness of each of ``archs`` among them, float64 [n]."""
-        return self.ensemble.function(_goodness(self._values(archs), self._signs))
-
-    def _values(self, archs: Sequence[Architecture]) -> Floats:
-        """Return what the members score, [p, n], computing what is missing for all at once."""
-        if self._known.issuperset(archs):
-            return np.array([self.service.values(archs, member) for member in self.members])
-        values = self.service.score(archs, self.members).values.T
-        self._known.update(archs)
-        return values
+        return self.ensemble.function(self._scores(archs, self.members))
 
 
 class Judge:

@@ -1,8 +1,10 @@
 """Searchers: ask/tell proposals, and the guidance that zero-cost scores give them."""
 
+from searchers.bananas import Bananas
 from searchers.base import CallOrderError, Searcher
 from searchers.evolution import Evolution
-from searchers.guidance import Guidance, Pool, Scorer
+from searchers.guidance import Guidance, Pool, Scorer, Scores
+from searchers.local_search import LocalSearch
 from searchers.nsga2 import NSGA2
 from searchers.perturbation import Perturbation
 from searchers.predictor import Predictor
@@ -10,13 +12,17 @@ from searchers.predictor_gcn import PredictorGCN
 from searchers.random import RandomSearch
 from searchers.reinforce import Reinforce
 from searchers.search import Found, search
+from searchers.touchstone import Touchstone
+from searchers.weaknas import WeakNAS
 
 __all__ = [
     "NSGA2",
+    "Bananas",
     "CallOrderError",
     "Evolution",
     "Found",
     "Guidance",
+    "LocalSearch",
     "Perturbation",
     "Pool",
     "Predictor",
@@ -24,6 +30,9 @@ __all__ = [
     "RandomSearch",
     "Reinforce",
     "Scorer",
+    "Scores",
     "Searcher",
+    "Touchstone",
+    "WeakNAS",
     "search",
 ]

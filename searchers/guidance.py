@@ -31,6 +31,18 @@ class Scorer(Protocol):
         ...
 
 
+class Scores(Protocol):
+    """Zero-cost scores of any proxies by name, for searchers that read several as features."""
+
+    def __call__(self, archs: Sequence[Architecture], names: Sequence[str]) -> NDArray[np.float64]:
+        """Goodness of ``archs`` by each of ``names``, float64 [names, archs], as a Scorer's."""
+        ...
+
+    def seconds(self, names: Sequence[str]) -> float:
+        """Mean time that it took to compute the scores of one architecture by all ``names``."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pool:
     """Scored architectures, best first; ``goodness`` is float64 [n]."""
@@ -53,6 +65,7 @@ class Guidance:
             switches move proposal off. A searcher that has no current architecture draws that
             many from its own proposals (``"all"``: as many as an architecture has neighbours).
         epsilon: chance in [0, 1] that a step is unguided.
+        scores: where a searcher that reads scores as features gets them.
 
     ``asked`` counts every score asked for, also those that the service had in its store, and
     ``seconds`` is what computing that many costs.
@@ -65,7 +78,9 @@ class Guidance:
     among: int | None = None
     move: int | Literal["all"] = 0
     epsilon: float = 0.25
+    scores: Scores | None = None
     asked: int = field(default=0, init=False)
+    _featured: dict[tuple[str, ...], int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for key, value in (("warmup.pool", self.warmup), ("move.candidates", self.move)):
@@ -88,7 +103,12 @@ class Guidance:
     @property
     def seconds(self) -> float:
         """Time to compute as many scores as were asked for."""
-        return self.asked * self.scorer.seconds_per_score if self.scorer else 0.0
+        seconds, rest = 0.0, self.asked
+        for names, count in self._featured.items():
+            assert self.scores is not None
+            seconds += count * self.scores.seconds(names)
+            rest -= count * len(names)
+        return seconds + (rest * self.scorer.seconds_per_score if self.scorer else 0.0)
 
     def pool(self, space: SearchSpace, rng: np.random.Generator) -> Pool:
         """Draw and score the warmup pool; empty without warmup."""
@@ -136,3 +156,18 @@ class Guidance:
         assert self.scorer is not None
         self.asked += len(archs)
         return self.scorer(archs)
+
+    def features(self, archs: Sequence[Architecture], names: Sequence[str]) -> NDArray[np.float64]:
+        """Score ``archs`` by each of ``names`` and count them, float64 [names, archs].
+
+        Raises :class:`UsageError` where there are no scores to read.
+        """
+        if self.scores is None:
+            raise UsageError(
+                f"searcher.features=[{', '.join(names)}] needs Guidance(scores=...) to read "
+                "scores from; give it, or no features."
+            )
+        self.asked += len(archs) * len(names)
+        key = tuple(names)
+        self._featured[key] = self._featured.get(key, 0) + len(archs)
+        return self.scores(archs, key)

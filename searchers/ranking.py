@@ -100,10 +100,7 @@ class RankingSearcher(Searcher):
         """
 
     def _propose(self, step: int, rng: np.random.Generator) -> Architecture:
-        number = self.told // self.batch
-        if self._ranked is None or self._ranked[0] != number:
-            self._ranked = number, self._rank(number)
-        ranked = self._ranked[1]
+        number, ranked = self._round()
         guided = self.guidance.move and ranked
         wanted = self.guidance.candidates(self.space, ranked[0]) if guided else 1
         taken = self.trained.union(self._pending or ())
@@ -119,6 +116,13 @@ class RankingSearcher(Searcher):
     def _observe(self, arch: Architecture, objective: float) -> None:
         self._archs.append(arch)
         self._objectives.append(objective)
+
+    def _round(self) -> tuple[int, list[Architecture]]:
+        """Return the number of the present round and its ranking, best first."""
+        number = self.told // self.batch
+        if self._ranked is None or self._ranked[0] != number:
+            self._ranked = number, self._rank(number)
+        return self._ranked
 
     def _rank(self, number: int) -> list[Architecture]:
         """Sort what was not trained before round ``number`` by the model of that round."""

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from benchmarks import models_to_best
 from run_search import search
 
 SMALL = [
@@ -120,6 +121,31 @@ def test_list_names_what_there_is(run):
     assert {"nasbench201", "evolution", "warmup_move", "synflow", "quickstart"} <= set(words)
 
 
+def test_the_recommended_searcher_reads_scores_as_features(run, tmp_path):
+    settings = ["experiment=recommended", "searcher.features=[synflow]", "trials=1"]
+    run("run_search.py", *settings, "budget.models=8", "hydra.run.dir=run")
+    table = rows(tmp_path / "run")
+    assert {row["proxy_evaluations"] for row in table} == {"15625"}
+    assert float(table[-1]["best_val"]) > 90
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["searcher"], summary["proxy"]) == ("touchstone", None)
+    assert summary["config"]["searcher"]["features"] == ["synflow"]
+    assert summary["shipped_hits"] >= 15625
+    assert "proxy" not in summary["config"]
+
+
+def test_models_to_the_best_of_the_table(capsys):
+    settings = ["space=darts", "searcher=random", "budget.models=3000", "trials=3"]
+    models_to_best.main(settings)
+    row = capsys.readouterr().out.splitlines()[2]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    low, high = cells[0].partition("[")[2].rstrip("]").split(",")
+    assert 1 <= float(low) <= float(cells[0].split()[0]) <= float(high) <= 3001
+    assert int(cells[2].split()[0]) >= 2
+    models_to_best.main([*settings, "budget.models=1"])
+    assert "| 2.0 [2.0, 2.0] | 2 | 0 of 3 |" in capsys.readouterr().out
+
+
 def test_seed_of_the_benchmark_and_epochs_are_named_in_the_result(run, tmp_path):
     settings = ["benchmark.seeds=random", "trials=1", "budget.models=70", "space.dataset=cifar100"]
     run("run_search.py", *settings, "hydra.run.dir=random")
@@ -136,12 +162,14 @@ def test_seed_of_the_benchmark_and_epochs_are_named_in_the_result(run, tmp_path)
 
 MISTAKES = {
     "searcher.popsize=3": "searcher.popsize is no setting of searcher",
-    "searcher=annealing": "searcher=annealing is unknown; choose one of: evolution",
+    "searcher=annealing": "searcher=annealing is unknown; choose one of: bananas",
     "space=nasbench999": "space=nasbench999 is unknown; choose one of: ",
     "proxy=crystal_ball": "proxy=crystal_ball is unknown; choose one of: ",
     "proxy=tse proxy.epoch=3": "proxy.epoch is no setting of proxy; legal are: name, epochs",
     "guidance=warmup proxy=tse proxy.epochs=many": "proxy.epochs=many must be a whole number",
     "guidance=divine": "guidance=divine is unknown; choose one of: move, none, warmup",
+    "searcher=touchstone searcher.features=[vote]": "vote ranks architectures within a set",
+    "searcher=touchstone searcher.features=synflow": "searcher.features=synflow must be a list",
     "experiment=nope": "experiment=nope is unknown; choose one of: nb101",
     "searcher=null": "must be a string",
     "searcher.population=many": "searcher.population=many must be a whole number",

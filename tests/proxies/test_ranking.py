@@ -16,7 +16,15 @@ import run_search
 from analysis.ranks import pairwise_concordance
 from conf import app
 from conf.errors import UsageError
-from proxies import PoolScorer, ProxyScorer, ScoringService, ranking, registry, score_model
+from proxies import (
+    PoolScorer,
+    ProxyScorer,
+    ProxyScores,
+    ScoringService,
+    ranking,
+    registry,
+    score_model,
+)
 from proxies.passes import PASSES
 from proxies.pools import majority, rank_average, vote
 from searchers.guidance import Guidance
@@ -41,6 +49,21 @@ def service():
 
 def columns(service, archs, members=MEMBERS):
     return np.array([service.values(archs, member) for member in members])
+
+
+def test_scores_are_the_goodness_by_each_proxy(service):
+    scores = ProxyScores(service)
+    for archs in (SOUND, SOUND[3:4], []):
+        expected = [ProxyScorer(service, name)(archs) for name in MEMBERS]
+        assert np.array_equal(scores(archs, MEMBERS), np.array(expected))
+    assert scores.seconds(MEMBERS) == sum(map(service.mean_seconds, MEMBERS))
+
+
+def test_scores_of_ensembles_and_strangers_are_refused(service):
+    with pytest.raises(UsageError, match="vote ranks architectures within a set"):
+        ProxyScores(service)(SOUND, ["synflow", "vote"])
+    with pytest.raises(UsageError, match="crystal_ball"):
+        ProxyScores(service)(SOUND, ["crystal_ball"])
 
 
 @pytest.mark.parametrize("name", ["vote", "rank_average", "az_nas"])

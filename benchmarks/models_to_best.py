@@ -1,0 +1,104 @@
+"""How many models a search trains until it has trained the best of a whole table.
+
+``python -m benchmarks.models_to_best [OVERRIDE...]`` takes the settings of ``run_search.py``, runs
+its trials, each only until it has trained the architecture of the best value that steers the search
+(validation accuracy, where the table has it) over the whole space, and prints a row of Markdown.
+A trial that does not get there counts as one model more than the budget, and the share of those
+that do stands beside the mean; in brackets, the mean's 95 % bootstrap interval.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.efficiency import mean_interval
+from conf.schema import build
+from run_search import Settings
+from searchers.base import Searcher
+from searchers.loop import trial_seed
+from spaces import TableBenchmark
+
+
+def settings_of(overrides: Sequence[str]) -> Settings:
+    """Compose the settings of ``run_search.py``."""
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    with initialize_config_module("conf", version_base="1.3"):
+        config = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+    return Settings(**cast("dict[str, Any]", config))
+
+
+def maker(settings: Settings, benchmark: TableBenchmark) -> Callable[[int], Searcher]:
+    """Return what makes the searcher of a trial, as ``run_search.py`` does."""
+    from proxies.ranking import ProxyScores
+
+    scorer = scores = None
+    space = benchmark.space
+    if settings.scored:
+        service = build(
+            settings.service,
+            "service",
+            space=space,
+            batch=lambda space: build(settings.batch, "batch", space=space),
+        )
+        scores = ProxyScores(service)
+        if settings.guided:
+            scorer = build(settings.proxy, "proxy", service=service)
+
+    def make(seed: int) -> Searcher:
+        guidance = settings.guidance_for(scorer, scores)
+        return build(  # type: ignore[no-any-return]
+            settings.searcher, "searcher", space=space, guidance=guidance, seed=seed
+        )
+
+    return make
+
+
+def models_to_best(settings: Settings) -> tuple[NDArray[np.float64], float]:
+    """Return the models that each trial trained, float64 [trials], and the mean time of one, s."""
+    space = build(settings.space, "space")
+    benchmark = build(settings.benchmark, "benchmark", space=space)
+    rng = np.random.default_rng(0)
+    best = np.nanmax([benchmark.evaluate(arch, rng).objective for arch in space.enumerate()])
+    make, budget = maker(settings, benchmark), int(settings.budget["models"])
+    found, began = [], time.perf_counter()
+    for trial in range(settings.trials):
+        searcher = make(trial_seed(settings.seed, trial))
+        for _ in range(budget):
+            archs = searcher.ask()
+            evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
+            searcher.tell(archs, evaluations)
+            if evaluations[-1].objective >= best:
+                found.append(searcher.told)
+                break
+        else:
+            found.append(budget + 1)
+    seconds = time.perf_counter() - began
+    return np.array(found, np.float64), seconds / sum(found)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the row of one search."""
+    settings = settings_of(sys.argv[1:] if argv is None else argv)
+    models, seconds = models_to_best(settings)
+    mean, solved = mean_interval(models), models <= int(settings.budget["models"])
+    cells = (
+        f"{mean.mean:.1f} [{mean.low:.1f}, {mean.high:.1f}]",
+        f"{np.median(models):.0f}",
+        f"{solved.sum()} of {len(models)}",
+        f"{1000 * seconds:.0f}",
+    )
+    print("| models to the best | median | solved | ms a model |")
+    print("|---|---|---|---|")
+    print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

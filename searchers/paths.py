@@ -1,0 +1,73 @@
+"""The path encoding of architectures: how often each sequence of operations leads to the output.
+
+White et al. 2021, "BANANAS: Bayesian Optimization with Neural Architectures for Neural Architecture
+Search", section 4. A path is the labels of the nodes from a source of the graph to a sink.
+
+Deviations: (1) paths are counted, not only noted as present; (2) a node labelled ``none`` carries
+nothing, and paths through it do not count; (3) only paths that some of the architectures at hand
+have become columns, in the order in which they are met.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.base import Architecture, Graph, SearchSpace
+
+Path = tuple[int, ...]
+
+
+def paths(graph: Graph, none: int | None = None) -> Counter[Path]:
+    """Count the paths of ``graph`` by their labels; those through the label ``none`` do not count.
+
+    A source is fed by nothing, a sink feeds nothing.
+    """
+    labels = graph.operations.tolist()
+    feeds = [np.flatnonzero(row).tolist() for row in graph.adjacency]
+    fed = set().union(*feeds)
+
+    @cache
+    def onwards(node: int) -> list[Path]:
+        if labels[node] == none:
+            return []
+        if not feeds[node]:
+            return [(labels[node],)]
+        return [(labels[node], *rest) for later in feeds[node] for rest in onwards(later)]
+
+    return Counter(p for node in range(len(labels)) if node not in fed for p in onwards(node))
+
+
+def is_chain(graph: Graph) -> bool:
+    """Whether no node of ``graph`` feeds or hears more than one, so that it has one path."""
+    joined = graph.adjacency
+    return bool((joined.sum(0) <= 1).all() and (joined.sum(1) <= 1).all())
+
+
+class PathEncoder:
+    """Encodes architectures of one space as float32 [n, paths]; learns its columns from ``archs``.
+
+    A path that none of ``archs`` has is left out of later encodings.
+    """
+
+    def __init__(self, space: SearchSpace, archs: Iterable[Architecture]) -> None:
+        words = space.graph_operations
+        self._none = words.index("none") if "none" in words else None
+        self._space = space
+        met: dict[Path, None] = {}
+        for arch in archs:
+            met.update(dict.fromkeys(paths(space.graph(arch), self._none)))
+        self._columns = {path: column for column, path in enumerate(met)}
+
+    def __call__(self, archs: Sequence[Architecture]) -> NDArray[np.float32]:
+        """Encode ``archs``."""
+        code = np.zeros((len(archs), len(self._columns)), np.float32)
+        for row, arch in zip(code, archs, strict=True):
+            for path, count in paths(self._space.graph(arch), self._none).items():
+                if path in self._columns:
+                    row[self._columns[path]] = count
+        return code
