@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer, Scores
     from searchers.journal import Journal
+    from spaces.costs import Cost
 
 # Settings that say how scores and trainings are computed, not what they are.
 _EXECUTION = (
@@ -36,6 +37,7 @@ _EXECUTION = (
     "store",
     "shipped",
     "device",
+    "stack",
     "directory",
     "tensorboard",
     "progress",
@@ -214,10 +216,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
     batch = shown(service) if service else None
-    beside: dict[str, Any] = {}
-    if costs:
-        beside["cost"] = cost.name if cost else None
-        beside["costs"] = {c.name: {"unit": c.unit, "source": c.source} for c in costs.values()}
+    beside = _beside(cost, costs.values())
     if cost:
         reference = reference_of(space, within, benchmark, cost)
         beside["hypervolume"] = summarise_hypervolume(traces, cost.name, reference, **steering)
@@ -256,6 +255,14 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         print(f"{batch.stand_in}.")
     if service:
         print(f"{service.account()} -> {directory}")
+
+
+def _beside(cost: Cost | None, costs: Collection[Cost]) -> dict[str, Any]:
+    """Say which costs stand beside the accuracies, and which of them the search looks at."""
+    if not costs:
+        return {}
+    described = {each.name: {"unit": each.unit, "source": each.source} for each in costs}
+    return {"cost": cost.name if cost else None, "costs": described}
 
 
 def _versions() -> dict[str, str]:

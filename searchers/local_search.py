@@ -37,6 +37,8 @@ class LocalSearch(Searcher):
     Raises :class:`UsageError` for settings that are not possible.
     """
 
+    edits = True
+
     def __init__(
         self,
         space: SearchSpace,

@@ -40,6 +40,9 @@ SMALL = {
         "epochs": 2,
         "warmup_epochs": 2,
     },
+    "touchstone": {"features": []},
+    "local_search": {"start": 2},
+    "bananas": {"start": 3},
 }
 """Settings of searchers that take less time."""
 
