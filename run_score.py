@@ -2,6 +2,7 @@
 
 python run_score.py space=nasbench201 proxies=[synflow,params] archs=1000 seed=0
 python run_score.py "proxies=['reduced_training(epochs=3,resolution=16)']" batch.size=512
+python run_score.py "+formulas.mine='mean_abs(weight_gradient_noise)'"
 python run_score.py model=mypackage.models:build proxies=[synflow] batch=random
 """
 
@@ -31,6 +32,9 @@ _HEADINGS = {
 }
 """What ``correlation.json`` calls each statistic, and the printed table."""
 
+_LONGEST = 200
+"""Characters of the name of a file."""
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -53,16 +57,32 @@ class Settings:
     seed: int
     model: str | None
     accuracy: Literal["test", "val"] | None
+    formulas: dict[str, str]
 
     def __post_init__(self) -> None:
         from proxies import registry
 
-        if not self.proxies:
+        if not self.proxies and not self.formulas:
             raise UsageError("proxies=[] names no proxy; give at least one.")
         for name in self.proxies:
             registry.canonical(name)
+        for title, formula in self.formulas.items():
+            if title in registry.describe():
+                raise UsageError(f"formulas.{title} cannot be: there is a proxy of that name.")
+            registry.get("program", formula=formula)
         if self.seed < 0:
             raise UsageError(f"seed={self.seed} must not be negative.")
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each proxy is called in the results, by its name."""
+        from proxies import registry
+
+        named = {
+            registry.get("program", formula=formula).name: title
+            for title, formula in self.formulas.items()
+        }
+        return {name: name for name in map(registry.canonical, self.proxies)} | named
 
 
 def score(cfg: DictConfig) -> None:
@@ -96,7 +116,8 @@ def _score_space(settings: Settings, directory: Path) -> None:
         batch=lambda space: build(settings.batch, "batch", space=space),
     )
     archs = _architectures(space, settings.archs, settings.seed)
-    names = list(dict.fromkeys(map(registry.canonical, settings.proxies)))
+    titles = settings.titles
+    names = list(titles)
     table = ranking.score(service, archs, names)
     rng = np.random.default_rng(settings.seed)
     evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
@@ -106,7 +127,7 @@ def _score_space(settings: Settings, directory: Path) -> None:
     accuracy = np.array([getattr(evaluation, column) for evaluation in evaluations])
     if np.isnan(accuracy).all():
         raise UsageError(f"accuracy={column}: the benchmark has no such values; leave it null.")
-    write_text(directory / "scores.csv", _scores_csv(space, table, names, accuracy))
+    write_text(directory / "scores.csv", _scores_csv(space, table, titles, accuracy))
     if batch := shown(service):
         write_json(directory / "batch.json", batch.describe())
     statistics = {}
@@ -114,14 +135,16 @@ def _score_space(settings: Settings, directory: Path) -> None:
         values, seconds = table.column(name), table.seconds[:, table.names.index(name)]
         ensemble = registry.ensembles().get(name)
         better = ensemble is not None or registry.get(name).higher_is_better
-        statistics[name] = correlations(values, accuracy, higher_is_better=better) | {
+        title = titles[name]
+        statistics[title] = correlations(values, accuracy, higher_is_better=better) | {
             "seconds_per_arch": float(np.mean(seconds))
         }
         if ensemble and ensemble.pairwise:
             verdicts = ensemble.pairwise(ranking.goodness(table, ensemble.members))
-            statistics[name]["concordance"] = pairwise_concordance(verdicts, accuracy)
+            statistics[title]["concordance"] = pairwise_concordance(verdicts, accuracy)
         save_figure(
-            rank_scatter(values, accuracy, name), directory / f"rank_{quote(name, safe='(),=')}"
+            rank_scatter(values, accuracy, title),
+            directory / f"rank_{quote(title, safe='(),=')[:_LONGEST]}",
         )
     write_json(directory / "correlation.json", statistics)
     _print_statistics(statistics, f"{space.name} {space.dataset}: {column} accuracy")
@@ -157,12 +180,12 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
 
 
 def _scores_csv(
-    space: SearchSpace, table: ScoreTable, names: list[str], accuracy: NDArray[np.float64]
+    space: SearchSpace, table: ScoreTable, titles: dict[str, str], accuracy: NDArray[np.float64]
 ) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["architecture", *names, "accuracy"])
-    values = table.values[:, [table.names.index(name) for name in names]].tolist()
+    writer.writerow(["architecture", *titles.values(), "accuracy"])
+    values = table.values[:, [table.names.index(name) for name in titles]].tolist()
     for arch, row, value in zip(table.architectures, values, accuracy, strict=True):
         writer.writerow([space.format(arch), *row, round(float(value), 4)])
     return text.getvalue()
@@ -196,9 +219,11 @@ def _score_model(settings: Settings, model: str, directory: Path) -> None:
     network = locate(f"{module}.{name}", "model")()
     space = build(settings.space, "space")
     batch = build(settings.batch, "batch", space=space)
-    scores = score_model(network, batch.inputs, batch.targets, proxies=settings.proxies)
+    titles = settings.titles
+    found = score_model(network, batch.inputs, batch.targets, proxies=list(titles))
+    scores = {titles[name]: value for name, value in found.items()}
     write_json(directory / "scores.json", {"model": model, "batch": batch.describe(), **scores})
-    if batch.stand_in and any(registry.get(name).needs_data for name in scores):
+    if batch.stand_in and any(registry.get(name).needs_data for name in titles):
         print(f"{batch.stand_in}.")
     for proxy, value in scores.items():
         print(f"{proxy}: {value:.6g}")

@@ -79,6 +79,15 @@ def stored(path):
             return 0
 
 
+def test_a_formula_guides_a_search(run, tmp_path):
+    settings = ["searcher=random", "guidance=warmup", "guidance.warmup.pool=4", "service=inline"]
+    settings += ["space.channels=4", "space.cells=1", "budget.models=2", "trials=1"]
+    run("run_search.py", *settings, "proxy=program", "proxy.formula='mean(sign(weight))'")
+    (summary,) = (json.loads(path.read_text()) for path in tmp_path.rglob("summary.json"))
+    assert summary["proxy"] == "program"
+    assert summary["config"]["proxy"]["formula"] == "mean(sign(weight))"
+
+
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(run, command, tmp_path):
     run("run_search.py", *SMALL, "hydra.run.dir=whole")
     own = {"env": {"ASSAY_CACHE": str(tmp_path / "own")}}
