@@ -20,19 +20,19 @@ from tests.proxies.tiny_space import TinySpace
 class TestProgram(Conformance):
     name = "program"
 
-
-class TestEznasA(Conformance):
-    name = "eznas_a"
-
-
-class TestEznasAReleased(Conformance):
-    name = "eznas_a_released"
-
     def test_does_not_depend_on_the_order_of_the_batch(self, golden):
         """But for gradients so small that rounding decides their sign."""
         model, inputs, targets = golden
         score = self.score(model, inputs.flip(0), targets.flip(0))
         assert score == pytest.approx(self.score(*golden), rel=0.05)
+
+
+class TestEznasA(TestProgram):
+    name = "eznas_a"
+
+
+class TestEznasAPaper(Conformance):
+    name = "eznas_a_paper"
 
 
 def statistics(model, inputs):
@@ -175,6 +175,21 @@ def test_a_unit_that_feeds_nothing_counts_zero():
     assert score == (216 + 0 + 216) / 3
 
 
+def test_gradients_are_rounding_where_batch_norm_is_last():
+    """The sum of the outputs is constant over positions and examples, which BatchNorm takes out."""
+    torch.manual_seed(0)
+    model = Preactivated()
+    model.head = nn.Linear(4, 1)
+    plain = nn.Sequential(
+        model.stem, model.first, model.second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.head
+    )
+    sizes = []
+    for network in (plain, model):
+        _, found = statistics(network, torch.randn(8, 3, 8, 8))
+        sizes.append(float(found.of("noise")[0].recorded["weight_gradient"].norm()))
+    assert sizes[0] < 1e-4 * sizes[1]
+
+
 def test_a_network_without_units_has_no_score():
     with pytest.warns(UserWarning, match="no convolution that BatchNorm follows"):
         assert math.isnan(
@@ -183,8 +198,8 @@ def test_a_network_without_units_has_no_score():
 
 
 FROZEN = {
-    "eznas_a": "frobenius(sigmoid(logdet(sign(weight_gradient_noise))))",
-    "eznas_a_released": "frobenius(sigmoid(logdet(sign(input_gradient_data))))",
+    "eznas_a": "frobenius(sigmoid(logdet(sign(input_gradient_data))))",
+    "eznas_a_paper": "frobenius(sigmoid(logdet(sign(weight_gradient_noise))))",
     "eznas_top": "square(abs(frobenius(preactivation_noise)))",
     "eznas_enas": "invert(add(frobenius(activation_perturbed), "
     "exp(frobenius(log(sigmoid(log(sigmoid(activation_perturbed))))))))",
@@ -203,17 +218,22 @@ def test_the_frozen_programs_are_their_formulas():
     assert values[: len(FROZEN)] == values[len(FROZEN) :]
 
 
-def test_eznas_a_is_the_published_formula():
+@pytest.mark.parametrize(
+    ("name", "scenario", "kind"),
+    [("eznas_a", "data", "input_gradient"), ("eznas_a_paper", "noise", "weight_gradient")],
+)
+def test_eznas_a_is_the_published_formula(name, scenario, kind):
     torch.manual_seed(0)
     model, inputs = Preactivated(), torch.randn(4, 3, 8, 8)
     _, found = statistics(model, inputs)
     total = 0.0
-    for unit in found.of("noise"):
-        logdet = torch.logdet(unit.recorded["weight_gradient"].sign())
+    for unit in found.of(scenario):
+        logdet = torch.logdet(unit.recorded[kind].sign())
         logdet[logdet.isnan()] = 0
         total += float(logdet.sigmoid().norm())
-    score = score_model(model, inputs, proxies=["eznas_a"])["eznas_a"]
-    assert score == pytest.approx(total / 2, rel=1e-6)
+    # Rounding decides the signs of the smallest gradients and of determinants that are 0.
+    score = score_model(model, inputs, proxies=[name])[name]
+    assert score == pytest.approx(total / 2, rel=0.02 if name == "eznas_a" else 1e-6)
 
 
 @pytest.mark.parametrize("formula", ["invert(zeros(weight))", "exp(exp(exp(numel(weight))))"])
