@@ -3,6 +3,7 @@
 python run_score.py space=nasbench201 proxies=[synflow,params] archs=1000 seed=0
 python run_score.py "proxies=['reduced_training(epochs=3,resolution=16)']" batch.size=512
 python run_score.py operations=perturbation proxies=[naswot_eval] draws=4
+python run_score.py "+formulas.mine='mean_abs(weight_gradient_noise)'"
 python run_score.py model=mypackage.models:build proxies=[synflow] batch=random
 """
 
@@ -32,6 +33,9 @@ _HEADINGS = {
 }
 """What ``correlation.json`` calls each statistic, and the printed table."""
 
+_LONGEST = 200
+"""Characters of the name of a file."""
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -58,11 +62,12 @@ class Settings:
     operations: Literal["perturbation", "discretisation", "best"] | None
     draws: int
     iterations: int | None
+    formulas: dict[str, str]
 
     def __post_init__(self) -> None:
         from proxies import registry
 
-        if not self.proxies:
+        if not self.proxies and not self.formulas:
             raise UsageError("proxies=[] names no proxy; give at least one.")
         for name in self.proxies:
             registry.canonical(name)
@@ -70,8 +75,23 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name}={value} must be at least 1.")
+        for title, formula in self.formulas.items():
+            if title in registry.describe():
+                raise UsageError(f"formulas.{title} cannot be: there is a proxy of that name.")
+            registry.get("program", formula=formula)
         if self.seed < 0:
             raise UsageError(f"seed={self.seed} must not be negative.")
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What each proxy is called in the results, by its name."""
+        from proxies import registry
+
+        named = {
+            registry.get("program", formula=formula).name: title
+            for title, formula in self.formulas.items()
+        }
+        return {name: name for name in map(registry.canonical, self.proxies)} | named
 
 
 def score(cfg: DictConfig) -> None:
@@ -91,7 +111,7 @@ def score(cfg: DictConfig) -> None:
 
 def _score_space(settings: Settings, directory: Path) -> None:
     from analysis.files import write_json, write_text
-    from proxies import ranking, registry
+    from proxies import ranking
     from proxies.batch import shown
 
     space = build(settings.space, "space")
@@ -103,20 +123,24 @@ def _score_space(settings: Settings, directory: Path) -> None:
         batch=lambda space: build(settings.batch, "batch", space=space),
     )
     archs = _architectures(space, settings.archs, settings.seed)
-    names = list(dict.fromkeys(map(registry.canonical, settings.proxies)))
+    titles = settings.titles
+    names = list(titles)
     table = ranking.score(service, archs, names)
     statistics: dict[str, dict[str, float]]
     if benchmark is None:
-        title, accuracy = "no accuracies", None
-        statistics = {name: _counts(table, name) for name in names}
+        what, accuracy = "no accuracies", None
+        statistics = {title: _counts(table, name) for name, title in titles.items()}
     else:
-        title, accuracy = _accuracy(benchmark, archs, settings)
-        statistics = {name: _correlate(table, name, accuracy, directory) for name in names}
+        what, accuracy = _accuracy(benchmark, archs, settings)
+        statistics = {
+            title: _correlate(table, name, title, accuracy, directory)
+            for name, title in titles.items()
+        }
         write_json(directory / "correlation.json", statistics)
-    write_text(directory / "scores.csv", _scores_csv(space, table, names, accuracy))
+    write_text(directory / "scores.csv", _scores_csv(space, table, titles, accuracy))
     if batch := shown(service):
         write_json(directory / "batch.json", batch.describe())
-    _print_statistics(statistics, f"{space.name} {space.dataset}: {title}")
+    _print_statistics(statistics, f"{space.name} {space.dataset}: {what}")
     for reason in sorted(set(table.reasons.values())):
         count = sum(r == reason for r in table.reasons.values())
         print(f"{count} scores are NaN: {reason}")
@@ -167,7 +191,7 @@ def _seconds(table: ScoreTable, name: str) -> dict[str, float]:
 
 
 def _correlate(
-    table: ScoreTable, name: str, accuracy: NDArray[np.float64], directory: Path
+    table: ScoreTable, name: str, title: str, accuracy: NDArray[np.float64], directory: Path
 ) -> dict[str, float]:
     """Correlate one proxy with accuracy, and draw both."""
     from analysis.figures import rank_scatter, save_figure
@@ -182,7 +206,8 @@ def _correlate(
         verdicts = ensemble.pairwise(ranking.goodness(table, ensemble.members))
         found["concordance"] = pairwise_concordance(verdicts, accuracy)
     save_figure(
-        rank_scatter(values, accuracy, name), directory / f"rank_{quote(name, safe='(),=')}"
+        rank_scatter(values, accuracy, title),
+        directory / f"rank_{quote(title, safe='(),=')[:_LONGEST]}",
     )
     return found
 
@@ -266,15 +291,18 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
 
 
 def _scores_csv(
-    space: SearchSpace, table: ScoreTable, names: list[str], accuracy: NDArray[np.float64] | None
+    space: SearchSpace,
+    table: ScoreTable,
+    titles: dict[str, str],
+    accuracy: NDArray[np.float64] | None,
 ) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    rows = table.values[:, [table.names.index(name) for name in names]].tolist()
+    rows = table.values[:, [table.names.index(name) for name in titles]].tolist()
     if accuracy is None:
-        writer.writerow(["architecture", *names])
+        writer.writerow(["architecture", *titles.values()])
     else:
-        writer.writerow(["architecture", *names, "accuracy"])
+        writer.writerow(["architecture", *titles.values(), "accuracy"])
         for row, value in zip(rows, accuracy, strict=True):
             row.append(round(float(value), 4))
     for arch, row in zip(table.architectures, rows, strict=True):
@@ -311,9 +339,11 @@ def _score_model(settings: Settings, model: str, directory: Path) -> None:
     network = locate(f"{module}.{name}", "model")()
     space = build(settings.space, "space")
     batch = build(settings.batch, "batch", space=space)
-    scores = score_model(network, batch.inputs, batch.targets, proxies=settings.proxies)
+    titles = settings.titles
+    found = score_model(network, batch.inputs, batch.targets, proxies=list(titles))
+    scores = {titles[name]: value for name, value in found.items()}
     write_json(directory / "scores.json", {"model": model, "batch": batch.describe(), **scores})
-    if batch.stand_in and any(registry.get(name).needs_data for name in scores):
+    if batch.stand_in and any(registry.get(name).needs_data for name in titles):
         print(f"{batch.stand_in}.")
     for proxy, value in scores.items():
         print(f"{proxy}: {value:.6g}")

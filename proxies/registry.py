@@ -48,6 +48,7 @@ _FAMILIES: Final = (
     "proxies.jacobian",
     "proxies.kernels",
     "proxies.pools",
+    "proxies.programs",
     "proxies.synflow",
     "proxies.trained",
     "proxies.zen",
@@ -82,6 +83,8 @@ class Proxy:
             table, which ``function`` maps to values by row, [rows]; the time of training is its
             own. None otherwise.
         aliases: other names it answers to.
+        normalise: if given, writes settings in the one form that all equivalent ones share, and
+            raises :class:`UsageError` for those that make no sense.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Proxy:
     dtype: str | None
     epochs: int | None
     aliases: tuple[str, ...]
+    normalise: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -143,6 +147,7 @@ def register(
     dtype: str | None = None,
     epochs: int | None = None,
     aliases: Sequence[str] = (),
+    normalise: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a proxy; the first line of its docstring is the summary.
 
@@ -167,6 +172,7 @@ def register(
             dtype=dtype,
             epochs=epochs,
             aliases=tuple(aliases),
+            normalise=normalise,
         )
         return function
 
@@ -268,6 +274,8 @@ def _with_settings(proxy: Proxy, settings: Mapping[str, Any]) -> Proxy:
         raise UsageError(f"proxy={proxy.name} has no settings, so not {', '.join(settings)}.")
     record = next(iter(inspect.signature(proxy.function).parameters))
     check(proxy.function, settings, "proxy", {record: None})
+    if proxy.normalise:
+        settings = proxy.normalise(settings)
     changed = {
         name: settings[name] for name in usual if settings.get(name, usual[name]) != usual[name]
     }

@@ -380,7 +380,7 @@ class ScoringService:
         )
         names = ", ".join(sorted({proxy.name for proxies in alike for proxy in proxies}))
         title = f"scoring {self.space.name} | {names}"
-        with _progress(title, len(work), self.progress) as advance:
+        with progress(title, len(work), self.progress) as advance:
             for result in self._results(job, chunks, advance):
                 self._keep(result)
                 advance(len(result.chunk.archs))
@@ -445,7 +445,7 @@ class ScoringService:
 
 
 @contextlib.contextmanager
-def _progress(title: str, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+def progress(title: str, total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
     """Show a bar, with rate and time left, once the work turns out to be long."""
     if not wanted:
         yield lambda _: None

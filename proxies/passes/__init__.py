@@ -15,6 +15,7 @@ from proxies.passes import (
     kernels,
     loss,
     parts,
+    statistics,
     training,
 )
 from proxies.passes.run import PASSES, Layer, Layers, Run, register_pass
@@ -34,5 +35,6 @@ __all__ = [
     "loss",
     "parts",
     "register_pass",
+    "statistics",
     "training",
 ]

@@ -95,6 +95,26 @@ def test_scores_of_a_space_without_a_table(run, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.csv"}
 
 
+def test_formulas_are_columns(run, tmp_path):
+    run(
+        "run_score.py",
+        "proxies=[eznas_a]",
+        "+formulas.kernels='mean( sign(weight) )'",
+        "space.channels=4",
+        "space.cells=1",
+        "archs=3",
+        "service=inline",
+        "hydra.run.dir=out",
+    )
+    rows = table(tmp_path / "out" / "scores.csv")
+    assert list(rows[0]) == ["architecture", "eznas_a", "kernels", "accuracy"]
+    assert all(-1 < float(row["kernels"]) < 1 for row in rows)
+    assert {"eznas_a", "kernels"} == set(
+        json.loads((tmp_path / "out" / "correlation.json").read_text())
+    )
+    assert (tmp_path / "out" / "rank_kernels.png").exists()
+
+
 def test_a_network_of_ones_own(run, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
@@ -111,6 +131,8 @@ def test_a_network_of_ones_own(run, tmp_path):
 MISTAKES = {
     "proxies=[crystal_ball]": "proxy=crystal_ball is unknown; choose one of: ",
     "proxies=[]": "proxies=[] names no proxy",
+    "+formulas.mine='sign(weight'": "proxy.formula=sign(weight cannot be read at position 12",
+    "+formulas.synflow='weight'": "formulas.synflow cannot be: there is a proxy of that name",
     "proxies=['tse(epoch=3)']": "proxy.epoch is no setting of proxy; its settings are: epochs",
     "space.channels=0": "space.channels=0 is not possible",
     "proxies=synflow": "proxies=synflow must be a list",

@@ -80,6 +80,15 @@ def stored(path):
             return 0
 
 
+def test_a_formula_guides_a_search(run, tmp_path):
+    settings = ["searcher=random", "guidance=warmup", "guidance.warmup.pool=4", "service=inline"]
+    settings += ["space.channels=4", "space.cells=1", "budget.models=2", "trials=1"]
+    run("run_search.py", *settings, "proxy=program", "proxy.formula='mean(sign(weight))'")
+    (summary,) = (json.loads(path.read_text()) for path in tmp_path.rglob("summary.json"))
+    assert summary["proxy"] == "program"
+    assert summary["config"]["proxy"]["formula"] == "mean(sign(weight))"
+
+
 def test_a_killed_search_goes_on_as_if_nothing_had_happened(run, command, tmp_path):
     run("run_search.py", *SMALL, "hydra.run.dir=whole")
     own = {"env": {"ASSAY_CACHE": str(tmp_path / "own")}}
@@ -220,3 +229,28 @@ def test_the_journal_of_another_configuration_is_left_alone(run, tmp_path):
     assert "holds the journal of another configuration" in refused.stderr
     assert refused.stderr.count("\n") == 1
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+
+def test_programs_are_evolved_and_a_killed_evolution_goes_on(run, tmp_path):
+    settings = [
+        "space=proxy_programs",
+        "benchmark=programs",
+        "searcher=genetic_programming",
+        "searcher.population=8",
+        "benchmark.train=[nats_size]",
+        "benchmark.test=[]",
+        "benchmark.networks=4",
+        "benchmark.subsample=3",
+        f"benchmark.directory={tmp_path / 'statistics'}",
+        "budget.models=24",
+        "trials=1",
+    ]
+    run("run_search.py", *settings, "hydra.run.dir=whole")
+    found = rows(tmp_path / "whole")
+    assert len({row["architecture"] for row in found}) == 24
+    assert all(-1 <= float(row["val"]) <= 1 for row in found)
+    (tmp_path / "killed").mkdir()
+    lines = (tmp_path / "whole" / "journal.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "killed" / "journal.jsonl").write_text("".join(lines[:12]) + lines[12][:20])
+    run("run_search.py", *settings, "hydra.run.dir=killed")
+    assert rows(tmp_path / "killed") == found

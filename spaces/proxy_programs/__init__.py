@@ -1,0 +1,1 @@
+"""Proxies as programs: expressions over the statistics of a network's units."""

@@ -1,0 +1,138 @@
+"""Sampled statistics, and the benchmark of programs that reads them."""
+
+import numpy as np
+import pytest
+import torch
+
+from conf.errors import UsageError
+from proxies import ScoringService, samples
+from proxies.batch import pictures
+from proxies.program_benchmark import INVALID, ProgramBenchmark, Task
+from proxies.samples import Cut, collect
+from spaces.proxy_programs.evaluation import evaluate
+from spaces.proxy_programs.formula import parse
+from spaces.proxy_programs.space import ProxyPrograms
+from tests.proxies.tiny_space import TinySpace
+
+WHOLE = Cut(examples=16, channels=8, side=32)
+# No gradients: where BatchNorm is last, as here, they are rounding; so is the sign of large
+# determinants that are 0.
+FORMULAS = (
+    "frobenius(weight)",
+    "mean(sign(input_data))",
+    "sum_over_units(numel(activation_perturbed))",
+    "frobenius(sigmoid(logdet(sign(weight))))",
+)
+
+
+@pytest.fixture(scope="module")
+def space():
+    return TinySpace(length=2)
+
+
+@pytest.fixture(scope="module")
+def batch(space):
+    return pictures(space)
+
+
+ARCHS = [(3, 3), (3, 2), (2, 1), (3, 1)]
+
+
+def test_uncut_samples_give_the_score_of_the_proxy(space, batch, tmp_path):
+    found = collect(space, ARCHS, batch, tmp_path, cut=WHOLE)
+    service = ScoringService(space, store="memory", batch=batch)
+    for formula in FORMULAS:
+        scores = evaluate(parse(formula), found.groups, found.networks)
+        expected = service.values(ARCHS, f"program(formula='{formula}')")
+        np.testing.assert_allclose(scores, expected, rtol=1e-4)
+
+
+def test_cut_samples_estimate_it(space, batch, tmp_path):
+    found = collect(space, ARCHS, batch, tmp_path)
+    counts = evaluate(parse("numel(activation_data)"), found.groups, 4)
+    assert counts.tolist() == [16 * 4 * 8 * 8] * 4
+    assert all(
+        group.terminal("input_data").data.shape[1:] == (2, 4, 8, 8) for group in found.groups
+    )
+
+
+def test_what_was_sampled_is_not_sampled_again(space, batch, tmp_path, monkeypatch):
+    """Not after a kill, either: each network is kept as it is done."""
+    done = []
+    work = samples._Work.__call__
+
+    def counted(self, task):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(task)
+        return work(self, task)
+
+    monkeypatch.setattr(samples._Work, "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        collect(space, ARCHS, batch, tmp_path)
+    monkeypatch.setattr(samples._Work, "__call__", work)
+    steps = []
+    resumed = collect(space, ARCHS, batch, tmp_path, on_step=steps.append)
+    assert steps == [2, 1, 1]
+    undisturbed = collect(space, ARCHS, batch, tmp_path / "other")
+    again = collect(space, ARCHS, batch, tmp_path, on_step=steps.append)
+    assert steps == [2, 1, 1]
+    for formula in map(parse, FORMULAS):
+        scores = [evaluate(formula, s.groups, 4) for s in (undisturbed, resumed, again)]
+        assert torch.equal(scores[0], scores[1])
+        assert torch.equal(scores[0], scores[2])
+
+
+def test_some_of_the_networks(space, batch, tmp_path):
+    found = collect(space, ARCHS, batch, tmp_path)
+    program = parse(FORMULAS[0])
+    every = evaluate(program, found.groups, 4)
+    some = found.of(np.array([3, 1]))
+    torch.testing.assert_close(evaluate(program, some.groups, 2), every[[3, 1]])
+
+
+def test_what_would_be_too_large_is_refused_beforehand(space, batch, tmp_path):
+    with pytest.raises(UsageError, match=r"4 networks of tiny would take 0\.0 GB"):
+        collect(space, ARCHS, batch, tmp_path, largest=1e-6)
+
+
+def test_a_program_that_is_not_finite_or_constant_is_invalid(space, batch, tmp_path):
+    task = Task("tiny", collect(space, ARCHS, batch, tmp_path), np.arange(4.0))
+    for formula in ("invert(zeros(weight))", "exp(exp(exp(numel(weight))))", "mean(ones(weight))"):
+        assert task.correlation(parse(formula)) == INVALID
+    assert -1 <= task.correlation(parse("frobenius(input_gradient_noise)")) <= 1
+
+
+MISTAKES = {
+    "programs; choose space=proxy_programs": {"space": TinySpace()},
+    "names no task": {"train": []},
+    "share nats_size": {"train": ["nats_size"], "test": ["nats_size:cifar100"]},
+    "the task moonbase is no space": {"train": ["moonbase"]},
+    "benchmark.networks=2": {"networks": 2},
+    "exceeds benchmark.networks=5": {"networks": 5, "subsample": 6},
+    "benchmark.combine=max": {"combine": "max"},
+    "benchmark.processes=0": {"processes": 0},
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_impossible_benchmarks_are_refused(mistake):
+    settings = {"space": ProxyPrograms(), "train": ["nats_size"], "test": []} | MISTAKES[mistake]
+    with pytest.raises(UsageError, match=mistake):
+        ProgramBenchmark(**settings)
+
+
+def test_a_benchmark_steers_by_one_space_and_tests_on_another(tmp_path):
+    programs = ProxyPrograms()
+    benchmark = ProgramBenchmark(
+        programs, ["nats_size"], ["nasbench_macro"], networks=3, directory=str(tmp_path)
+    )
+    rng = np.random.default_rng(0)
+    arch = programs.parse("sum_over_units(frobenius(abs(weight_gradient_noise)))")
+    found = benchmark.evaluate(arch, rng)
+    assert found.objective == found.val
+    assert -1 <= found.val <= 1
+    assert -1 <= found.test <= 1
+    assert benchmark.evaluate(programs.canonical(arch), rng) is found
+    invalid = benchmark.evaluate(programs.parse("invert(zeros(weight))"), rng)
+    assert (invalid.objective, np.isnan(invalid.test)) == (INVALID, True)
