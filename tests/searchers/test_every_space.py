@@ -63,7 +63,7 @@ def space_of(name: str):
     return build(load("space", name), "space")
 
 
-@pytest.fixture(params=options("space"))
+@pytest.fixture(params=[space for space in options("space") if space != "proxy_programs"])
 def name(request) -> str:
     if request.param == "model_zoo" and importlib.util.find_spec("pytorchcv") is None:
         pytest.skip("needs the extra zoo")
@@ -147,6 +147,8 @@ def objection(name: str, searcher: str, move, kind: str = "none") -> str | None:
     """Say in which words a space refuses a searcher."""
     if name in WITHOUT_GRAPHS and searcher == "predictor_gcn":
         return "has no graph encoding"
+    if searcher == "genetic_programming":
+        return r"choose (space=proxy_programs|searcher=random)"
     if name in WITHOUT_NEIGHBOURS and move == "all":
         return "choose searcher=random or predictor"
     if searcher == "perturbation" and kind != "none":
