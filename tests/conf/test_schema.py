@@ -15,7 +15,7 @@ CONF = Path(__file__).parents[2] / "conf"
 OPTIONS = [f for g in GROUPS if g != "experiment" for f in sorted((CONF / g).glob("*.yaml"))]
 INJECTED = {
     "benchmark": ["space"],
-    "searcher": ["space", "guidance", "seed", "cost"],
+    "searcher": ["space", "guidance", "seed", "cost", "judge"],
     "proxy": ["service"],
     "service": ["space", "batch"],
     "batch": ["space"],

@@ -179,7 +179,7 @@ MISTAKES = {
     "guidance=divine": "guidance=divine is unknown; choose one of: move, none, warmup",
     "searcher=touchstone searcher.features=[vote]": "vote ranks architectures within a set",
     "searcher=touchstone searcher.features=synflow": "searcher.features=synflow must be a list",
-    "experiment=nope": "experiment=nope is unknown; choose one of: nb101",
+    "experiment=nope": "experiment=nope is unknown; choose one of: eznas",
     "searcher=null": "must be a string",
     "searcher.population=many": "searcher.population=many must be a whole number",
     "searcher.population=0": "searcher.population=0 must be at least 1",
