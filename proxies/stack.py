@@ -172,47 +172,15 @@ class Single(Stack):
         return value.unsqueeze(0)
 
 
-class Stacked(Stack):
-    """Networks that a space built to run as one, by its ``stacked_network``.
-
-    It is for passes that ask for no single layer.
-    """
-
-    memory_format = torch.channels_last
+class Joined(Stack):
+    """Networks that one module runs, which a space built; ``networks`` says how many."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.parts = dict(module.named_modules())
-        size = module.networks
-        assert isinstance(size, int)
-        self.size = size
-        self._tensors = dict(_named_tensors(self.parts))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return parameters and buffers by name."""
-        return {name: tensor.detach() for name, tensor in self._tensors.items()}
-
-    def __call__(
-        self,
-        tensors: Mapping[str, Tensor],
-        inputs: Tensor,
-        arithmetic: Arithmetic = TRAINING,
-    ) -> Tensor:
-        """Run the networks, with other operations where ``arithmetic`` has some."""
-        given = (inputs, arithmetic)
-        logits = functional_call(self.module, dict(tensors), given, tie_weights=False)
-        return torch.unflatten(logits, 0, (self.size, -1))
-
-
-class Grouped(Stack):
-    """Networks that a space built to run layer by layer, by its ``grouped_network``."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.parts = dict(module.named_modules())
-        size = module.networks
-        assert isinstance(size, int)
-        self.size = size
+        networks = module.networks
+        assert isinstance(networks, int)
+        self.size = networks
         self._tensors = dict(_named_tensors(self.parts))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -221,8 +189,33 @@ class Grouped(Stack):
 
     def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Run the networks."""
-        logits = functional_call(self.module, dict(tensors), (inputs,), tie_weights=False)
+        return self._run(tensors, inputs)
+
+    def _run(self, tensors: Mapping[str, Tensor], *given: Any) -> Tensor:
+        logits = functional_call(self.module, dict(tensors), given, tie_weights=False)
         return torch.unflatten(logits, 0, (self.size, -1))
+
+
+class Stacked(Joined):
+    """Networks that run one by one, by a space's ``stacked_network``.
+
+    It is for passes that ask for no single layer.
+    """
+
+    memory_format = torch.channels_last
+
+    def __call__(
+        self,
+        tensors: Mapping[str, Tensor],
+        inputs: Tensor,
+        arithmetic: Arithmetic = TRAINING,
+    ) -> Tensor:
+        """Run the networks, with other operations where ``arithmetic`` has some."""
+        return self._run(tensors, inputs, arithmetic)
+
+
+class Grouped(Joined):
+    """Networks that run layer by layer, by a space's ``grouped_network``."""
 
     def weights(self) -> list[Weight]:
         """List the weights of the convolutions, each of those networks that have it."""
@@ -248,30 +241,20 @@ class Grouped(Stack):
         return shape[0].numel()
 
 
-class Branching(Stack):
+class Branching(Joined):
     """Supernets that differ in one place, which :class:`spaces.supernets.Supernets` runs as one.
 
-    It is for passes in which no example meets another, and that ask for no single layer.
+    All see the same inputs [N, ...]. It is for passes in which no example meets another, and that
+    ask for no single layer.
     """
 
     memory_format = torch.channels_last
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.parts = dict(module.named_modules())
+        super().__init__(module)
         branches = module.branches
         assert isinstance(branches, Branches)
-        self.branches, self.size = branches, branches.count
-        self._tensors = dict(_named_tensors(self.parts))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return parameters and buffers by name."""
-        return {name: tensor.detach() for name, tensor in self._tensors.items()}
-
-    def __call__(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        """Run the supernets on the same inputs: [N, ...] to [K, N, classes]."""
-        logits = functional_call(self.module, dict(tensors), (inputs,), tie_weights=False)
-        return torch.unflatten(logits, 0, (self.size, -1))
+        self.branches = branches
 
 
 def _named_tensors(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, Tensor]]:

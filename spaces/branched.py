@@ -26,6 +26,11 @@ class Branched(nn.Module):
         self._mixtures = mixtures_of(network)
         space.simplify(network, self.branches)
 
+    @property
+    def networks(self) -> int:
+        """How many branches there are."""
+        return self.branches.count
+
     def arrange(self, supernets: Sequence[Sequence[tuple[Sequence[int], int]]]) -> None:
         """Make branches of ``supernets``, of which each has, a place, what is kept and of how many.
 
