@@ -18,6 +18,7 @@ the operations and of the statistics.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -64,41 +65,30 @@ def program(record: Statistics, *, formula: str = EZNAS_A) -> Tensor:
     return evaluate(parse(formula), record.groups(), 1)
 
 
-@register(
-    "eznas_a",
-    reads="statistics",
-    paper=_PAPER,
-    level="architecture",
-    needs_data=True,
-    needs_weights=False,
+_released = functools.partial(
+    register, reads="statistics", paper=_PAPER, level="architecture", needs_weights=False
 )
+
+
+@_released("eznas_a", needs_data=True)
 def eznas_a(record: Statistics) -> Tensor:
     """Norm of sigmoid of log-determinant of the signs of gradients at the units' inputs."""
     return program(record, formula=EZNAS_A)
 
 
-@register(
-    "eznas_a_paper", reads="statistics", paper=_PAPER, level="architecture", needs_weights=False
-)
+@_released("eznas_a_paper")
 def eznas_a_paper(record: Statistics) -> Tensor:
     """Compute the same of the gradients of weights under noise, as the paper prints it."""
     return program(record, formula="frobenius(sigmoid(logdet(sign(weight_gradient_noise))))")
 
 
-@register("eznas_top", reads="statistics", paper=_PAPER, level="architecture", needs_weights=False)
+@_released("eznas_top")
 def eznas_top(record: Statistics) -> Tensor:
     """Square of the norm of preactivations under noise: the released program "topprog"."""
     return program(record, formula="square(abs(frobenius(preactivation_noise)))")
 
 
-@register(
-    "eznas_enas",
-    reads="statistics",
-    paper=_PAPER,
-    level="architecture",
-    needs_data=True,
-    needs_weights=False,
-)
+@_released("eznas_enas", needs_data=True)
 def eznas_enas(record: Statistics) -> Tensor:
     """Invert norms of perturbed activations: the program released for ENAS."""
     return program(
@@ -108,14 +98,7 @@ def eznas_enas(record: Statistics) -> Tensor:
     )
 
 
-@register(
-    "eznas_pnas",
-    reads="statistics",
-    paper=_PAPER,
-    level="architecture",
-    needs_data=True,
-    needs_weights=False,
-)
+@_released("eznas_pnas", needs_data=True)
 def eznas_pnas(record: Statistics) -> Tensor:
     """Divergence of gradients' signs from their perturbation: the program released for PNAS."""
     return program(
@@ -125,14 +108,7 @@ def eznas_pnas(record: Statistics) -> Tensor:
     )
 
 
-@register(
-    "eznas_nasnet",
-    reads="statistics",
-    paper=_PAPER,
-    level="architecture",
-    needs_data=True,
-    needs_weights=False,
-)
+@_released("eznas_nasnet", needs_data=True)
 def eznas_nasnet(record: Statistics) -> Tensor:
     """Count negative logarithms of perturbed activations: the program released for NASNet."""
     return program(
