@@ -100,8 +100,8 @@ class Settings:
 
     @property
     def scored(self) -> bool:
-        """Whether scores are needed at all: to guide, or as features."""
-        return self.guided or bool(self.searcher.get("features"))
+        """Whether scores are needed at all: to guide, as features, or as a cheap fidelity."""
+        return self.guided or bool(self.searcher.get("features") or self.searcher.get("fidelity"))
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the trajectory, and nothing else."""

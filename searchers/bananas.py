@@ -25,9 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conf.errors import UsageError
-from searchers.base import Searcher
-from searchers.gaussian_process import standardised
 from searchers.guidance import Guidance
+from searchers.mutation import MutationSearcher
 from searchers.paths import PathEncoder, is_chain
 from spaces.base import Architecture, SearchSpace
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 Encoder = Callable[[Sequence[Architecture]], NDArray[np.float32]]
 
-_ROUNDS: Final = 1 << 32  # first random stream of the rounds; those below belong to the steps
 _LAYERS: Final = 10
 _WIDTH: Final = 20
 
@@ -89,13 +87,13 @@ def predictions(
             return np.asarray(forward(asked).double().numpy(), np.float64)
 
 
-class Bananas(Searcher):
+class Bananas(MutationSearcher):
     """Mutates the best and trains what the ensemble rates highest, in rounds.
 
     Args:
         start: models before the first fit.
         batch: models per round.
-        candidates: mutations rated each round.
+        candidates: mutations of the best that are rated each round.
         networks: of the ensemble.
         epochs: of their training, each round.
         batch_size: of their training.
@@ -119,47 +117,32 @@ class Bananas(Searcher):
         batch_size: int = 32,
         learning_rate: float = 0.01,
     ) -> None:
-        super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        counts = {"start": start, "batch": batch, "candidates": candidates, "networks": networks}
-        for name, value in (counts | {"epochs": epochs, "batch_size": batch_size}).items():
+        counts = {"networks": networks, "epochs": epochs, "batch_size": batch_size}
+        for name, value in counts.items():
             if value < 1:
                 raise UsageError(f"searcher.{name}={value} must be at least 1.")
         if learning_rate <= 0:
             raise UsageError(f"searcher.learning_rate={learning_rate} must be positive.")
-        self.start, self.batch, self.candidates = start, batch, candidates
+        super().__init__(
+            space,
+            guidance=guidance,
+            seed=seed,
+            repeats=repeats,
+            start=start,
+            batch=batch,
+            candidates=candidates,
+            enough=batch,
+        )
         self._networks, self._epochs = networks, epochs
         self._batch_size, self._learning_rate = batch_size, learning_rate
-        warm = self.guidance.pool(space, self.rng(0)).architectures
-        self._warm = list(dict.fromkeys(warm))[:start]
-        self._archs: list[Architecture] = []
-        self._objectives: list[float] = []
-        self._ranked: tuple[int, list[Architecture]] | None = None
 
-    def _propose(self, step: int, rng: np.random.Generator) -> Architecture:
-        taken = self.trained.union(self._pending or ())
-        if len(self._archs) < self.start:
-            left = self._warm or self.draw(1, rng)
-        else:
-            number = (len(self._archs) - self.start) // self.batch
-            if self._ranked is None or self._ranked[0] != number:
-                self._ranked = number, self._rank(number)
-            left = self._ranked[1]
-        found = [arch for arch in left if arch not in taken] or self.draw(1, rng)
-        return self.guidance.choose(found, rng)
-
-    def _observe(self, arch: Architecture, objective: float) -> None:
-        self._archs.append(arch)
-        self._objectives.append(objective)
-
-    def _rank(self, number: int) -> list[Architecture]:
-        """Sort the candidates of a round by a draw from what the ensemble predicts."""
-        rng = self.rng(_ROUNDS + number)
-        told = self.start + number * self.batch
-        archs = self._archs[:told]
-        targets = standardised(np.array(self._objectives[:told]))
-        candidates = self._candidates(archs, targets, rng)
-        if not candidates:
-            return []
+    def _rate(
+        self,
+        archs: list[Architecture],
+        targets: NDArray[np.float64],
+        candidates: list[Architecture],
+        rng: np.random.Generator,
+    ) -> NDArray[np.float64]:
         encode = self._encoder(archs + candidates)
         predicted = predictions(
             encode(archs),
@@ -171,22 +154,7 @@ class Bananas(Searcher):
             learning_rate=self._learning_rate,
             seed=int(rng.integers(2**31)),
         )
-        drawn = rng.normal(predicted.mean(0), predicted.std(0))
-        return [candidates[i] for i in np.argsort(-drawn, kind="stable").tolist()]
-
-    def _candidates(
-        self, archs: list[Architecture], targets: NDArray[np.float64], rng: np.random.Generator
-    ) -> list[Architecture]:
-        trained = set(archs)
-        found: dict[Architecture, None] = {}
-        for i in np.argsort(-targets, kind="stable"):
-            edits = [a for a in self.space.neighbours(archs[i]) if a not in trained]
-            found.update((edits[j], None) for j in rng.permutation(len(edits)))
-            if len(found) >= self.batch:
-                break
-        drawn = self.space.sample(rng, max(self.batch - len(found), 0))
-        found.update((arch, None) for arch in drawn if arch not in trained)
-        return list(found)[: self.candidates]
+        return np.asarray(rng.normal(predicted.mean(0), predicted.std(0)), np.float64)
 
     def _encoder(self, archs: list[Architecture]) -> Encoder:
         if not self.space.graph_operations or is_chain(self.space.graph(archs[0])):

@@ -43,6 +43,9 @@ SMALL = {
     "touchstone": {"features": []},
     "local_search": {"start": 2},
     "bananas": {"start": 3},
+    "npenas": {"start": 3, "batch": 2, "candidates": 10, "epochs": 2},
+    "tpe": {"start": 3},
+    "robot": {"features": ["a", "b"], "rounds": 3, "candidates": 40},
 }
 """Settings of searchers that take less time."""
 
@@ -50,6 +53,9 @@ WITHOUT_NEIGHBOURS = {"darts", "mobilenet"}
 """Spaces whose architectures are, by default, the single rows of a table."""
 
 WITHOUT_GRAPHS = {"model_zoo"}
+SCORED = {"perturbation", "hyperband", "successive_halving", "robot"}
+"""Searchers that ask for scores without guidance, too."""
+
 MODELS = 7
 POOL = 6
 
@@ -88,6 +94,20 @@ class Likes:
         return (self.space.one_hot(archs) @ self.weights).astype(np.float64)
 
 
+class Views:
+    """Several such scores, by name."""
+
+    def __init__(self, space) -> None:
+        self.space = space
+
+    def __call__(self, archs, names):
+        likes = Likes(self.space)
+        return np.array([likes(archs) * (-1) ** n for n, _ in enumerate(names)])
+
+    def seconds(self, names) -> float:
+        return 0.0
+
+
 class Liked(Benchmark):
     """For spaces without a table."""
 
@@ -102,6 +122,13 @@ class Liked(Benchmark):
         return {"kind": "made up"}
 
 
+@pytest.fixture(params=options("searcher"))
+def searcher(request) -> str:
+    if request.param == "tpe" and importlib.util.find_spec("optuna") is None:
+        pytest.skip("needs the extra optuna")
+    return request.param
+
+
 @functools.cache
 def benchmark_of(name: str) -> Benchmark:
     space = space_of(name)
@@ -113,10 +140,11 @@ def judge(space, archs, *, weights, minibatch):
     return np.array([hash((arch, weights, minibatch)) % 1000 for arch in archs], np.float64)
 
 
-def guidance_of(kind: str, scorer, move) -> Guidance:
+def guidance_of(kind: str, space, move) -> Guidance:
     enabled = {part: load("guidance", kind)[part]["enabled"] for part in ("warmup", "move")}
     return Guidance(
-        scorer,
+        Likes(space),
+        scores=Views(space),
         warmup=POOL if enabled["warmup"] else 0,
         move=move if enabled["move"] else 0,
         epsilon=0.25,
@@ -145,7 +173,7 @@ def search(name: str, searcher: str, guidance):
 
 def objection(name: str, searcher: str, move, kind: str = "none") -> str | None:
     """Say in which words a space refuses a searcher."""
-    if name in WITHOUT_GRAPHS and searcher == "predictor_gcn":
+    if name in WITHOUT_GRAPHS and searcher in ("predictor_gcn", "npenas"):
         return "has no graph encoding"
     if searcher == "genetic_programming":
         return r"choose (space=proxy_programs|searcher=random)"
@@ -164,13 +192,12 @@ def objection(name: str, searcher: str, move, kind: str = "none") -> str | None:
 
 
 @pytest.mark.parametrize("kind", options("guidance"))
-@pytest.mark.parametrize("searcher", options("searcher"))
 def test_every_searcher_runs_with_every_guidance(name, space, searcher, kind):
     moves = ["all", 3] if load("guidance", kind)["move"]["enabled"] else [0]
     for move in moves:
 
         def guidance(move=move):
-            return guidance_of(kind, Likes(space), move)
+            return guidance_of(kind, space, move)
 
         if words := objection(name, searcher, move, kind):
             with pytest.raises(UsageError, match=words):
@@ -180,15 +207,14 @@ def test_every_searcher_runs_with_every_guidance(name, space, searcher, kind):
         archs = [space.parse(text) for text in trace.architectures]
         assert len(archs) == MODELS
         assert all(space.is_valid(arch) for arch in archs)
-        scored = kind != "none" or searcher == "perturbation"
+        scored = kind != "none" or searcher in SCORED
         assert bool(trace.proxy_evaluations[-1]) == scored
 
 
-@pytest.mark.parametrize("searcher", options("searcher"))
 def test_a_searcher_is_refused_before_it_proposes(searcher):
     for name in WITHOUT_NEIGHBOURS:
         for move in (0, "all"):
-            guidance = Guidance(Likes(space_of(name)), move=move)
+            guidance = Guidance(Likes(space_of(name)), scores=Views(space_of(name)), move=move)
             if objection(name, searcher, move):
                 with pytest.raises(UsageError, match=r"choose|supernet|guided"):
                     made(space_of(name), searcher, guidance, 0)
