@@ -8,12 +8,15 @@ trains the best-scored.
 
 Deviations: (1) the reward of the warmup is the percentage of the scores seen so far that a score
 reaches, for scores span many orders of magnitude; (2) warmup updates the policy once per
-``warmup_batch`` scores, and the optimiser and the baseline start afresh after it; (3) the paper
-states neither learning rate nor baseline: the ones of the NAS-Bench-201 baselines are used.
+``warmup_batch`` scores, of a large pool once per more of them, ``warmup_updates`` times at most,
+for a policy that is rewarded for long settles on one architecture; the optimiser and the baseline
+start afresh after it; (3) the paper states neither learning rate nor baseline: the ones of the
+NAS-Bench-201 baselines are used.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
@@ -104,7 +107,8 @@ class Reinforce(Searcher):
     Args:
         learning_rate: of Adam.
         momentum: of the moving-average baseline, in [0, 1).
-        warmup_batch: scores per policy update during warmup.
+        warmup_batch: scores per policy update during warmup, at least.
+        warmup_updates: policy updates during warmup, at most.
     """
 
     def __init__(
@@ -117,14 +121,16 @@ class Reinforce(Searcher):
         learning_rate: float = 0.01,
         momentum: float = 0.9,
         warmup_batch: int = 10,
+        warmup_updates: int = 300,
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
         if learning_rate <= 0:
             raise UsageError(f"searcher.learning_rate={learning_rate} must be positive.")
         if not 0 <= momentum < 1:
             raise UsageError(f"searcher.momentum={momentum} must lie in [0, 1).")
-        if warmup_batch < 1:
-            raise UsageError(f"searcher.warmup_batch={warmup_batch} must be at least 1.")
+        for name, value in (("warmup_batch", warmup_batch), ("warmup_updates", warmup_updates)):
+            if value < 1:
+                raise UsageError(f"searcher.{name}={value} must be at least 1.")
         if self.guidance.among is not None:
             raise UsageError(
                 "guidance.warmup.among is not for searcher=reinforce, which is rewarded by the "
@@ -133,12 +139,12 @@ class Reinforce(Searcher):
         self.policy = Policy(space, learning_rate)
         self.policy.sample(np.random.default_rng(0), 1)  # a space that it never meets is refused
         if self.guidance.warmup:
-            self._warm_up(warmup_batch)
+            pool = self.guidance.pool_size(space)
+            self._warm_up(pool, max(warmup_batch, math.ceil(pool / warmup_updates)))
         self._baseline = Baseline(momentum)
 
-    def _warm_up(self, batch: int) -> None:
+    def _warm_up(self, total: int, batch: int) -> None:
         rng = self.rng(0)
-        total = self.guidance.pool_size(self.space)
         seen = np.empty(0)
         while len(seen) < total:
             archs = self.policy.sample(rng, min(batch, total - len(seen)))

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 
 from conf.errors import UsageError
-from searchers import Reinforce, reinforce
+from searchers import Guidance, Reinforce, reinforce
 from searchers.reinforce import Baseline, Policy
 from spaces import Choices
-from tests.searchers.conformance import SearcherConformance, guidance, run, small_space, value
+from tests.searchers.conformance import (
+    Scorer,
+    SearcherConformance,
+    guidance,
+    run,
+    small_space,
+    value,
+)
 
 
 class TestReinforce(SearcherConformance):
@@ -75,6 +82,7 @@ def test_warmup_makes_good_scores_likelier():
         ({"learning_rate": 0.0}, "searcher.learning_rate=0.0"),
         ({"momentum": 1.0}, "searcher.momentum=1.0"),
         ({"warmup_batch": 0}, "searcher.warmup_batch=0"),
+        ({"warmup_updates": 0}, "searcher.warmup_updates=0"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words):
@@ -88,3 +96,12 @@ def test_a_space_with_hardly_a_valid_draw_is_refused(monkeypatch):
     monkeypatch.setattr(space, "is_valid", lambda arch: False)
     with pytest.raises(UsageError, match="hardly any such draw is an architecture"):
         Reinforce(space, seed=0).ask()
+
+
+@pytest.mark.parametrize(
+    ("pool", "batches"), [(40, [10] * 4), (95, [19] * 5), (99, [20] * 4 + [19])]
+)
+def test_large_pools_are_scored_in_larger_batches(pool, batches):
+    scorer = Scorer()
+    Reinforce(small_space(), guidance=Guidance(scorer, warmup=pool), warmup_updates=5)
+    assert [len(call) for call in scorer.calls] == batches
