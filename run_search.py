@@ -190,8 +190,11 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             lambda space, seed: build(settings.batch | {"seed": seed}, "batch", space=space),
         )
 
+    last: list[Guidance] = []
+
     def make(seed: int) -> Searcher:
-        given = {"space": within, "guidance": settings.guidance_for(scorer, scores), "seed": seed}
+        last[:] = [settings.guidance_for(scorer, scores)]
+        given = {"space": within, "guidance": last[0], "seed": seed}
         if takes(settings.searcher, "searcher", "cost"):
             given["cost"] = cost
         return build(settings.searcher, "searcher", **given, **judge)  # type: ignore[no-any-return]
@@ -238,6 +241,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "unit": benchmark.unit,
             "wall_seconds": time.perf_counter() - started,
             "proxy_seconds": service.proxy_seconds if service else 0.0,
+            "seconds_per_score": _seconds_per_score(last[0], scorer),
             "cache_hits": service.hits if service else 0,
             "shipped_hits": service.shipped_hits if service else 0,
             "batch": batch.describe() if batch else None,
@@ -263,6 +267,13 @@ def _beside(cost: Cost | None, costs: Collection[Cost]) -> dict[str, Any]:
         return {}
     described = {each.name: {"unit": each.unit, "source": each.source} for each in costs}
     return {"cost": cost.name if cost else None, "costs": described}
+
+
+def _seconds_per_score(guidance: Guidance, scorer: Scorer | None) -> float:
+    """Return what a score that a trial asked for takes to compute, on average."""
+    if guidance.asked:
+        return guidance.seconds / guidance.asked
+    return scorer.seconds_per_score if scorer else 0.0
 
 
 def _versions() -> dict[str, str]:

@@ -42,6 +42,18 @@ class Spread(NamedTuple):
     q75: float
 
 
+class Ranks(NamedTuple):
+    """Mean ranks of several searches over trials, 1 for the best.
+
+    Two of them differ at 5 % if their mean ranks are ``distance`` apart; ``p`` is that of all being
+    alike.
+    """
+
+    means: Floats
+    distance: float
+    p: float
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One search against another, trial by trial.
@@ -105,6 +117,26 @@ def mean_interval(
     return Interval(float(numbers.mean()), float(low), float(high))
 
 
+def share_reaching(
+    values: Floats,
+    goal: float,
+    runs: int | None,
+    *,
+    higher_is_better: bool = True,
+    samples: int = 2000,
+    seed: int = 0,
+) -> float:
+    """Return how many means of ``runs`` of the ``values`` [trials] are as good as ``goal``.
+
+    They are drawn with replacement; NaN where ``runs`` is None or there are no values.
+    """
+    if runs is None or not values.size:
+        return float("nan")
+    draws = np.random.default_rng(seed).integers(0, values.size, (samples, runs))
+    means = values[draws].mean(axis=1)
+    return float((means >= goal if higher_is_better else means <= goal).mean())
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for being many: Holm 1979, step-down; the order is kept."""
     p = np.asarray(p_values, dtype=np.float64)
@@ -135,6 +167,26 @@ def compare(
         Comparison(interval, wins, p, difference.size)
         for (interval, wins, difference), p in zip(measured, p_values, strict=True)
     ]
+
+
+def rank_trials(values: Floats, *, higher_is_better: bool = True) -> Ranks:
+    """Rank searches within each trial: ``values`` float64 [searches, trials], of equal seeds.
+
+    Ties share their mean rank; trials with a NaN are left out. The test is Friedman's, the critical
+    distance Nemenyi's (Demsar 2006). NaN where less than three searches or two trials are left.
+    """
+    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+
+    known = values[:, ~np.isnan(values).any(axis=0)]
+    searches, trials = known.shape
+    if searches < 3 or trials < 2:
+        return Ranks(np.full(searches, np.nan), float("nan"), float("nan"))
+    ranks = rankdata(-known if higher_is_better else known, axis=0)
+    quantile = float(studentized_range.ppf(0.95, searches, np.inf)) / np.sqrt(2)
+    distance = quantile * float(np.sqrt(searches * (searches + 1) / (6 * trials)))
+    alike = bool((ranks == ranks[0]).all())
+    p = 1.0 if alike else float(friedmanchisquare(*ranks).pvalue)
+    return Ranks(np.asarray(ranks.mean(axis=1), np.float64), distance, p)
 
 
 def _wilcoxon(difference: Floats) -> float:

@@ -16,14 +16,18 @@ from typing import Any, Final
 
 import numpy as np
 
+from analysis import published
 from analysis.efficiency import (
     Comparison,
     Floats,
     Interval,
+    Ranks,
     Spread,
     compare,
     mean_interval,
     models_to_target,
+    rank_trials,
+    share_reaching,
     spread,
 )
 from analysis.pareto import Reference
@@ -36,6 +40,7 @@ PROTOCOLS: Final = {
     "best_val": "best val",
 }
 GUIDANCE: Final = ("none", "warmup", "move", "warmup_move")
+_SIZES: Final = {"warmup": "pool", "move": "candidates"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,38 @@ class Pair:
     second: str
     step: int
     result: Comparison
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published point, and the mean best test value so far of a run after as many models.
+
+    ``reached`` is the share of means of as many trials as were published, drawn from this run's,
+    that are at least as good; NaN where it is not known how many they were.
+    """
+
+    label: str
+    point: published.Point
+    ours: Interval
+    reached: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Mean ranks of the runs named, of equal trials and seed, after ``step`` trained models."""
+
+    step: int
+    labels: list[str]
+    ranks: Ranks
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Simulated hours of a trial, means: training, scoring, and both until each target."""
+
+    training: float
+    scoring: float
+    targets: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -77,6 +114,33 @@ class Entry:
     def proxy(self) -> str:
         """Name of the proxy, or a dash."""
         return str(self.run.summary["proxy"] or "-")
+
+    @property
+    def pool(self) -> str | None:
+        """Size of the warmup pool, if there is one."""
+        return _setting(self.run, "warmup", "pool")
+
+    @property
+    def candidates(self) -> str | None:
+        """Candidates of a move proposal, if there is one."""
+        return _setting(self.run, "move", "candidates")
+
+    def published(self) -> list[published.Point]:
+        """Points of the same search."""
+        own = {
+            "space": str(self.run.summary["space"]),
+            "dataset": str(self.run.summary["dataset"]),
+            "guidance": self.guidance,
+            "pool": self.pool or "",
+            "candidates": self.candidates or "",
+            "proxy": "" if self.guidance == "none" else self.proxy,
+        }
+        return [
+            point
+            for point in published.points()
+            if self.searcher in point.searchers
+            and all(getattr(point, key) in ("", value) for key, value in own.items())
+        ]
 
     def at(self, protocol: str, step: int | None) -> Floats | None:
         """Values over trials after ``step`` models (None: the last); None beyond the run's end."""
@@ -255,6 +319,61 @@ class Group:
         results = compare([case[3] for case in asked], higher_is_better=self.higher_is_better)
         return [Pair(*case[:3], result) for case, result in zip(asked, results, strict=True)]
 
+    @cached_property
+    def beside(self) -> list[Beside]:
+        """What is published of the searches of this group, where they trained as many models."""
+        found = []
+        for entry in self.entries:
+            for point in entry.published():
+                values = entry.at("best_test_so_far", point.models)
+                if values is not None:
+                    known = values[~np.isnan(values)]
+                    reached = share_reaching(
+                        known, point.value, point.runs, higher_is_better=self.higher_is_better
+                    )
+                    found.append(Beside(entry.label, point, mean_interval(known), reached))
+        return found
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """Mean ranks at each step, on the first protocol, of runs that can be paired.
+
+        Those are the runs of the most frequent number of trials and seed. A step takes the runs
+        that get as far; the last one is the end of the shortest run.
+        """
+        keys = [(e.run.summary["trials"], e.run.summary["seed"]) for e in self.entries]
+        usual = max(keys, key=keys.count)
+        alike = [e for e, key in zip(self.entries, keys, strict=True) if key == usual]
+        shortest = min(entry.run.steps for entry in alike)
+        found = []
+        for step in sorted({shortest if s is None else s for s in self.steps}):
+            values = {e.label: e.at(self.protocols[0], step) for e in alike}
+            known = {label: row for label, row in values.items() if row is not None}
+            if len(known) < 3:
+                continue
+            ranks = rank_trials(np.array([*known.values()]), higher_is_better=self.higher_is_better)
+            if not np.isnan(ranks.p):
+                found.append(Ranking(step, [*known], ranks))
+        return found
+
+    def cost(self, entry: Entry) -> Cost | None:
+        """Return the simulated time of ``entry``; None where that of models or scores is not known.
+
+        A trial that does not reach a target counts with all its time.
+        """
+        if entry.run.seconds is None:
+            return None
+        training, scoring = (part / 3600 for part in entry.run.seconds)
+        whole = training + scoring
+        targets = {}
+        for name in self.targets:
+            curve = target_curve(entry.run.curves)
+            better = self.higher_is_better
+            last = curve.shape[1]
+            steps = models_to_target(curve, float(name), unsolved=last, higher_is_better=better)
+            targets[name] = mean_interval(whole[np.arange(len(whole)), steps - 1])
+        return Cost(float(training[:, -1].mean()), float(scoring[:, -1].mean()), targets)
+
     def leader(self) -> Entry:
         """Return the run with the best mean of the first protocol at its end."""
         return self.ranked()[0]
@@ -339,11 +458,16 @@ def _group(runs: Iterable[Run], steps: Sequence[int]) -> list[Group]:
 def _entries(runs: Sequence[Run]) -> list[Entry]:
     """Name runs by searcher and guidance, then by what else is needed to tell them apart.
 
-    That is the proxy where guided runs use several, and the directory where names are still the
-    same. The order is by searcher, then none, warmup, move, both.
+    That are the size of the warmup pool, the candidates of a move, and the proxy, where guided runs
+    differ in them, and the directory where names are still the same. The order is by searcher, then
+    none, warmup, move, both, then by size.
     """
     several = len({run.summary["proxy"] for run in runs if _guided(run)}) > 1
-    names = [_name(run, several) for run in runs]
+    sizes = {
+        part: len({_setting(run, part, key) for run in runs} - {None}) > 1
+        for part, key in _SIZES.items()
+    }
+    names = [_name(run, several, sizes) for run in runs]
     labels = [
         f"{name} ({run.path.name})" if names.count(name) > 1 else name
         for name, run in zip(names, runs, strict=True)
@@ -353,9 +477,10 @@ def _entries(runs: Sequence[Run]) -> list[Entry]:
         for label, name, run in zip(labels, names, runs, strict=True)
     ]
 
-    def order(entry: Entry) -> tuple[str, int, str]:
+    def order(entry: Entry) -> tuple[str, int, float, float, str]:
         known = GUIDANCE.index(entry.guidance) if entry.guidance in GUIDANCE else len(GUIDANCE)
-        return entry.searcher, known, entry.label
+        sizes = (_number(entry.pool), _number(entry.candidates))
+        return entry.searcher, known, *sizes, entry.label
 
     return sorted((Entry(*pair) for pair in zip(labels, runs, strict=True)), key=order)
 
@@ -364,11 +489,29 @@ def _guided(run: Run) -> bool:
     return run.summary["guidance"] not in (None, "none")
 
 
-def _name(run: Run, with_proxy: bool) -> str:
+def _setting(run: Run, part: str, key: str) -> str | None:
+    """Return a setting of the guidance, where this part of it is on and recorded."""
+    config = run.summary.get("config")
+    guidance = config.get("guidance") if isinstance(config, dict) else None
+    settings = guidance.get(part) if isinstance(guidance, dict) else None
+    if not isinstance(settings, dict) or not settings.get("enabled"):
+        return None
+    return str(settings.get(key))
+
+
+def _number(size: str | None) -> float:
+    return float(size) if size and size.isdigit() else np.inf
+
+
+def _name(run: Run, with_proxy: bool, with_sizes: dict[str, bool]) -> str:
     searcher, guidance, proxy = (run.summary[k] for k in ("searcher", "guidance", "proxy"))
     if not _guided(run):
         return str(searcher) + _limits(run)
-    name = f"{searcher} + {str(guidance).replace('_', ' + ')}"
+    parts = []
+    for part in str(guidance).split("_"):
+        size = _setting(run, part, _SIZES[part]) if with_sizes.get(part) else None
+        parts.append(f"{part} {size}" if size else part)
+    name = " + ".join([str(searcher), *parts])
     return (f"{name}, {proxy}" if with_proxy else name) + _limits(run)
 
 

@@ -14,7 +14,8 @@ from typing import Final
 
 from analysis.figures import INK
 from analysis.findings import capital, findings
-from analysis.groups import PROTOCOLS, Entry, Group, Report, step_name
+from analysis.groups import PROTOCOLS, Entry, Group, Ranking, Report, step_name
+from analysis.published import SOURCES
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,9 @@ $figures
 $table
 <p class="soft">Mean ± standard deviation over trials; the best mean of each column is marked.
 $targets</p>
+$beside
+$costs
+$ranks
 $pairs
 <h3>How to read the values</h3>
 <p>$protocol</p>
@@ -196,11 +200,16 @@ def _group(group: Group, pictures: Sequence[Picture], prefix: str) -> str:
         about=escape(f"{about}. Benchmark: {group.benchmark}.{guided}"),
         findings="\n".join(f"<li>{escape(text)}</li>" for text in findings(group)),
         figures="\n".join(_figure(p, f"{prefix}-{i}") for i, p in enumerate(pictures)),
-        table=_table(group),
+        table=_table(group, prefix),
         targets=targets if group.targets else "",
+        beside=_beside(group),
+        costs=_costs(group),
+        ranks=_ranks(group),
         pairs=_pairs(group),
         protocol=_MEANING[group.protocols[0]],
-        commands="\n".join(_command(entry, group) for entry in group.entries),
+        commands="\n".join(
+            _command(entry, group, f"{prefix}-run-{row}") for row, entry in enumerate(group.entries)
+        ),
     )
 
 
@@ -213,7 +222,7 @@ def _figure(picture: Picture, prefix: str) -> str:
     )
 
 
-def _table(group: Group) -> str:
+def _table(group: Group, prefix: str) -> str:
     values = [(p, s) for p in group.protocols for s in group.steps]
     spreads = {key: [group.spread(entry, *key) for entry in group.entries] for key in values}
     targets = {name: [group.target(e, name) for e in group.entries] for name in group.targets}
@@ -239,7 +248,7 @@ def _table(group: Group) -> str:
     rows = []
     for row, entry in enumerate(group.entries):
         line = [
-            f'<th scope="row">{escape(entry.label)}</th>',
+            f'<th scope="row"><a href="#{prefix}-run-{row}">{escape(entry.label)}</a></th>',
             f"<td>{entry.run.summary['trials']} &times; {entry.run.budget}</td>",
         ]
         for key in values:
@@ -278,6 +287,122 @@ def _table(group: Group) -> str:
     )
 
 
+def _rows(names: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Lay out a table of texts; the first is a row's name, the first ``left`` are set left."""
+    head = "".join(
+        f'<th scope="col"{" class=left" if i < left else ""}>{n}</th>' for i, n in enumerate(names)
+    )
+    body = (
+        f'<tr><th scope="row">{first}</th>'
+        + "".join(
+            f'<td class="left">{cell}</td>' if i + 1 < left else f"<td>{cell}</td>"
+            for i, cell in enumerate(rest)
+        )
+        + "</tr>"
+        for first, *rest in rows
+    )
+    return (
+        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(body)
+        + "\n</tbody></table></div>\n"
+    )
+
+
+def _interval(group: Group, mean: float, low: float, high: float) -> str:
+    number = group.number
+    return f"{number(mean)} <small>[{number(low)}, {number(high)}]</small>"
+
+
+def _beside(group: Group) -> str:
+    if not group.beside:
+        return ""
+    rows = [
+        (
+            escape(beside.label),
+            escape(beside.point.source),
+            str(beside.point.models),
+            group.number(beside.point.value),
+            _interval(group, *beside.ours),
+            _signed(group, beside.ours.mean - beside.point.value),
+            "-" if math.isnan(beside.reached) else f"{beside.reached:.0%}",
+        )
+        for beside in group.beside
+    ]
+    names = ("run", "source", "models", "published", "here", "difference", "reached by")
+    sources = dict.fromkeys(beside.point.source for beside in group.beside)
+    return (
+        "<h3>Beside published numbers</h3>\n"
+        + _rows(names, rows, left=2)
+        + '<p class="soft">Average best test so far after so many trained models, here with its '
+        "95 % bootstrap interval. Reached by: the share of means of as many trials as were "
+        "published, drawn from those here, that are as good. "
+        f"{escape(' '.join(f'{source}: {SOURCES[source]}.' for source in sources))}</p>"
+    )
+
+
+def _costs(group: Group) -> str:
+    costs = {entry.label: group.cost(entry) for entry in group.entries}
+    rows = [
+        (
+            escape(label),
+            f"{cost.training:.2f}",
+            f"{cost.scoring:.2f}",
+            *(
+                f"{hours.mean:.2f} <small>[{hours.low:.2f}, {hours.high:.2f}]</small>"
+                for hours in cost.targets.values()
+            ),
+        )
+        for label, cost in costs.items()
+        if cost
+    ]
+    if not rows:
+        return ""
+    unit = group.summary["unit"] or ""
+    names = ["run", "training", "scoring"]
+    names += [escape(f"to {name} {unit}".strip()) for name in group.targets]
+    return (
+        "<h3>Hours</h3>\n"
+        + _rows(names, rows)
+        + '<p class="soft">Simulated hours of a trial, means over trials: what its trainings took '
+        "when the benchmark was made, and what computing every score that it asked for takes here; "
+        "then both together until the best test so far reaches a target, with the 95 % bootstrap "
+        "interval. A trial that never does counts with all its hours.</p>"
+    )
+
+
+def _ranks(group: Group) -> str:
+    if not group.rankings:
+        return ""
+    steps = group.rankings
+    means = [dict(zip(r.labels, r.ranks.means.tolist(), strict=True)) for r in steps]
+    labels = sorted(
+        {label for ranking in steps for label in ranking.labels},
+        key=lambda label: (means[-1].get(label, math.inf), label),
+    )
+
+    def cell(label: str, ranking: Ranking, mean: dict[str, float]) -> str:
+        if label not in mean:
+            return "-"
+        near = mean[label] <= min(mean.values()) + ranking.ranks.distance
+        return f"<b>{mean[label]:.2f}</b>" if near else f"{mean[label]:.2f}"
+
+    rows = [
+        (escape(label), *(cell(label, *pair) for pair in zip(steps, means, strict=True)))
+        for label in labels
+    ]
+    tests = "; ".join(
+        f"after {r.step} models {r.ranks.distance:.2f}, p {_p(r.ranks.p)}" for r in steps
+    )
+    return (
+        "<h3>Mean ranks</h3>\n"
+        + _rows(["run", *(f"at {ranking.step}" for ranking in steps)], rows)
+        + f'<p class="soft">{capital(PROTOCOLS[group.protocols[0]])}: each trial ranks the runs, 1 '
+        "for the best, ties sharing a rank; trials of one number had the same seed. Bold: not "
+        "worse than the best by more than the critical difference of Nemenyi at 5 %. Critical "
+        f"differences, and p of Friedman's test that all are alike: {tests}.</p>"
+    )
+
+
 def _pairs(group: Group) -> str:
     if not group.pairs:
         return ""
@@ -285,28 +410,23 @@ def _pairs(group: Group) -> str:
     rows = []
     for pair in group.pairs:
         mean, low, high = pair.result.difference
-        rows.append(
-            f'<tr><th scope="row">{escape(pair.first)}</th>'
-            f'<td class="left">{escape(pair.second)}</td><td>{pair.step}</td>'
-            f"<td>{_signed(group, mean)} <small>[{_signed(group, low)}, {_signed(group, high)}]"
-            f"</small></td><td>{pair.result.wins:.0%}</td><td>{_p(pair.result.p)}</td></tr>"
+        difference = (
+            f"{_signed(group, mean)} <small>[{_signed(group, low)}, {_signed(group, high)}]</small>"
         )
-    head = "".join(
-        f'<th scope="col"{" class=left" if i < 2 else ""}>{n}</th>' for i, n in enumerate(names)
-    )
+        wins, p = f"{pair.result.wins:.0%}", _p(pair.result.p)
+        first, second = escape(pair.first), escape(pair.second)
+        rows.append((first, second, str(pair.step), difference, wins, p))
     return (
         "<h3>Trial by trial</h3>\n"
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n'
-        + "\n".join(rows)
-        + "\n</tbody></table></div>\n"
-        f'<p class="soft">{capital(PROTOCOLS[group.protocols[0]])}: trial i of a run against '
+        + _rows(names, rows, left=2)
+        + f'<p class="soft">{capital(PROTOCOLS[group.protocols[0]])}: trial i of a run against '
         "trial i of the other, which had the same seed. Mean difference with its 95 % bootstrap "
         "interval; share of trials won, a draw counting half; Wilcoxon signed-rank test, corrected "
         "for all rows by Holm's method.</p>"
     )
 
 
-def _command(entry: Entry, group: Group) -> str:
+def _command(entry: Entry, group: Group, anchor: str) -> str:
     run = entry.run
     best = run.best()
     value = best.test if group.protocols[0] != "best_val" else best.val
@@ -325,7 +445,7 @@ def _command(entry: Entry, group: Group) -> str:
         command = escape(" ".join(["python run_search.py", *map(shlex.quote, run.overrides)]))
     items = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items())
     return (
-        f"<details><summary>{escape(entry.label)}</summary>\n<pre>{command}</pre>\n"
+        f'<details id="{anchor}"><summary>{escape(entry.label)}</summary>\n<pre>{command}</pre>\n'
         f"<dl>{items}</dl></details>"
     )
 

@@ -132,6 +132,21 @@ class Run:
         return not bool(np.isnan(self.curves.best_test_so_far).all())
 
     @property
+    def seconds(self) -> tuple[Floats, Floats] | None:
+        """Simulated time so far, of training and of scoring, each float64 [trials, steps].
+
+        None where the benchmark knows no training times, or the summary not what a score takes. A
+        trial that ended early keeps its last.
+        """
+        rate = self.summary.get("seconds_per_score")
+        training = np.nancumsum(_padded([t.train_seconds for t in self.traces]), axis=1)
+        known = all(not math.isnan(s) for t in self.traces for s in t.train_seconds)
+        if not isinstance(rate, int | float) or not known:
+            return None
+        scores = _padded([t.proxy_evaluations for t in self.traces])
+        return training, rate * np.fmax.accumulate(scores, axis=1)
+
+    @property
     def cost(self) -> str | None:
         """Name of the cost that stands beside accuracy, if one does."""
         name = self.summary.get("cost")

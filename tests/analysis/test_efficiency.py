@@ -4,7 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from analysis.efficiency import band, compare, holm, mean_interval, models_to_target, spread
+from analysis.efficiency import (
+    band,
+    compare,
+    holm,
+    mean_interval,
+    models_to_target,
+    rank_trials,
+    share_reaching,
+    spread,
+)
 
 NAN = np.nan
 
@@ -92,3 +101,42 @@ def test_compare_of_nothing():
     [empty] = compare([(np.array([NAN]), np.array([1.0]))])
     assert np.isnan(empty.wins)
     assert empty.p == 1
+
+
+def test_ranks_by_hand():
+    values = np.array([[3.0, 9.0, 5.0, NAN], [2.0, 9.0, 6.0, 1.0], [1.0, 0.0, 4.0, 1.0]])
+    ranks = rank_trials(values)
+    np.testing.assert_allclose(ranks.means, [(1 + 1.5 + 2) / 3, (2 + 1.5 + 1) / 3, 3])
+    worse = rank_trials(values, higher_is_better=False)
+    np.testing.assert_allclose(worse.means, 4 - ranks.means)
+
+
+def test_the_critical_distance_is_demsar_s():
+    """Demsar 2006, section 3.2.2: four classifiers on 14 data sets, 2.569 and 1.25."""
+    values = np.random.default_rng(0).normal(size=(4, 14))
+    assert rank_trials(values).distance == pytest.approx(
+        2.569 * np.sqrt(4 * 5 / (6 * 14)), abs=1e-3
+    )
+    assert rank_trials(values).distance == pytest.approx(1.25, abs=0.01)
+
+
+def test_friedman_s_test_finds_a_difference_and_none_where_there_is_none():
+    noise = np.random.default_rng(1).normal(size=(3, 40))
+    assert rank_trials(noise).p > 0.05
+    assert rank_trials(noise + np.array([[0.0], [0.0], [2.0]])).p < 1e-6
+    assert rank_trials(np.ones((3, 5))).p == 1.0
+
+
+def test_ranks_of_too_few_are_not_known():
+    assert np.isnan(rank_trials(np.ones((2, 5))).means).all()
+    assert np.isnan(rank_trials(np.full((3, 5), NAN)).p)
+
+
+def test_means_of_few_trials_scatter_about_the_mean():
+    values = np.random.default_rng(2).normal(70.0, 1.0, 400)
+    mean = values.mean()
+    assert share_reaching(values, mean, 10) == pytest.approx(0.5, abs=0.05)
+    assert share_reaching(values, mean + 1.645 / 10**0.5, 10) == pytest.approx(0.05, abs=0.03)
+    assert share_reaching(values, mean - 3, 10) == 1
+    assert share_reaching(values, mean - 3, 10, higher_is_better=False) == 0
+    assert np.isnan(share_reaching(values, mean, None))

@@ -52,6 +52,73 @@ def test_order_and_labels(tmp_path):
     ]
 
 
+def guided(**sizes):
+    """Settings of the guidance as a summary has them."""
+    keys = {"warmup": "pool", "move": "candidates"}
+    parts = {part: {"enabled": part in sizes, key: sizes.get(part)} for part, key in keys.items()}
+    return {"guidance": parts}
+
+
+def test_guidance_is_named_by_its_size_where_sizes_differ(tmp_path):
+    for size in (256, 1000, "all"):
+        config = guided(warmup=size)
+        names = {"searcher": "random", "guidance": "warmup", "proxy": "synflow"}
+        write_run(tmp_path / f"w{size}", random_traces(), config=config, **names)
+    config = guided(move=10)
+    write_run(tmp_path / "m", random_traces(), guidance="move", proxy="synflow", config=config)
+    [group] = collect([tmp_path]).groups
+    assert [entry.label for entry in group.entries] == [
+        "random + warmup 256",
+        "random + warmup 1000",
+        "random + warmup all",
+        "random + move",
+    ]
+
+
+def test_published_points_stand_beside_runs_of_the_same_search(tmp_path):
+    for size in (1000, 3000):
+        names = {"searcher": "random", "guidance": "warmup", "proxy": "synflow"}
+        config = guided(warmup=size)
+        traces = steady(73.2, steps=60)
+        write_run(tmp_path / f"{size}", traces, config=config, budget={"models": 60}, **names)
+    write_run(tmp_path / "other", steady(70.0, steps=60), searcher="tpe")
+    [group] = collect([tmp_path]).groups
+    found = [(b.label, b.point.models, b.point.value, b.ours.mean) for b in group.beside]
+    assert found == [
+        ("random + warmup 3000", 50, 73.0, pytest.approx(73.2)),
+        ("random + warmup 3000", 45, 73.0, pytest.approx(73.2)),
+    ]
+
+
+def test_hours_count_trainings_and_the_scores_asked_for(tmp_path):
+    """Ten seconds a model; the n-th model of a trial has asked for n scores of a minute each."""
+    late = [trace([70.0] * 9 + [72.0] * 21, [70.0] * 9 + [72.0] * 21) for _ in range(4)]
+    write_run(tmp_path / "a", late, seconds_per_score=60.0)
+    write_run(tmp_path / "b", late)
+    [group] = collect([tmp_path]).groups
+    cost = group.cost(group.entries[0])
+    assert cost.training == pytest.approx(30 * 10 / 3600)
+    assert cost.scoring == pytest.approx(30 * 60 / 3600)
+    assert cost.targets["71.0"].mean == pytest.approx(10 * 70 / 3600)
+    assert group.cost(group.entries[1]) is None
+
+
+def test_a_target_that_is_never_reached_takes_all_hours(tmp_path):
+    write_run(tmp_path / "a", steady(70.0), seconds_per_score=0.0)
+    [group] = collect([tmp_path]).groups
+    assert group.cost(group.entries[0]).targets["71.0"].mean == pytest.approx(300 / 3600)
+
+
+def test_runs_are_ranked_within_trials_of_equal_seed(tmp_path):
+    for name, value in (("a", 70.0), ("b", 71.0), ("c", 72.0)):
+        write_run(tmp_path / name, steady(value), searcher=name)
+    write_run(tmp_path / "d", steady(73.0, trials=5), searcher="d")
+    [group] = collect([tmp_path], steps=(10,)).groups
+    assert [ranking.step for ranking in group.rankings] == [10, 30]
+    assert group.rankings[0].labels == ["a", "b", "c"]
+    assert group.rankings[0].ranks.means.tolist() == [3.0, 2.0, 1.0]
+
+
 def test_runs_of_one_name_in_equally_named_directories_are_told_apart(tmp_path):
     for parent in ("x", "y"):
         write_run(tmp_path / parent / "run", random_traces())

@@ -118,6 +118,8 @@ def test_the_page_says_what_was_compared_and_how(report):
     assert "This benchmark has validation values alone" in words
     assert "reaches 72.5 % first" in words
     assert "<cifar&10>" in words
+    assert "Mean ranks" in words
+    assert "Friedman's test" in words
     assert "python run_search.py searcher=random guidance=none" in words
     assert page.tags.count("svg") == 6
     assert page.tags.count("section") == 2
