@@ -1,1 +1,1 @@
-"""Speed, measured as a ratio against a baseline in the same run. ``python -m benchmarks``."""
+"""Speed, as a ratio against a baseline in the same run (``python -m benchmarks``); the study."""

@@ -101,14 +101,15 @@ class Hyperband(Searcher):
         for _ in range(_ATTEMPTS):
             if len(found) == n:
                 break
-            if drawn := self._drawn(trained.union(found), rng):
-                found[drawn] = None
+            found.update(dict.fromkeys(self._drawn(n - len(found), trained.union(found), rng)))
         return list(found) or self.draw(1, rng)
 
-    def _drawn(self, taken: set[Architecture], rng: np.random.Generator) -> Architecture | None:
-        """Draw one that is not taken, if chance will have it."""
-        wanted = 1
-        if self.guidance.move:
-            wanted = self.guidance.candidates(self.space, self.space.sample(rng, 1)[0])
-        drawn = [arch for arch in self.space.sample(rng, wanted) if arch not in taken]
-        return self.guidance.choose(drawn, rng) if drawn else None
+    def _drawn(
+        self, n: int, taken: set[Architecture], rng: np.random.Generator
+    ) -> list[Architecture]:
+        """Draw ``n``, or fewer where chance will have it, of those that are not taken."""
+        if not self.guidance.move:
+            return [arch for arch in self.space.sample(rng, n) if arch not in taken]
+        wanted = self.guidance.candidates(self.space, self.space.sample(rng, 1)[0])
+        sets = ([a for a in self.space.sample(rng, wanted) if a not in taken] for _ in range(n))
+        return [self.guidance.choose(candidates, rng) for candidates in sets if candidates]
