@@ -31,7 +31,7 @@ MILLISECONDS: Final = {
     "local_search": 0.1,
     "successive_halving": 0.5,
     "hyperband": 0.4,
-    "predictor": 13.0,
+    "predictor": 5.0,
     "tpe": 5.0,
     "robot": 40.0,
     "touchstone": 25.0,
