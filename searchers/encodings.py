@@ -53,24 +53,23 @@ def encodings(
 ) -> tuple[tuple[Encoding, Matrix], ...]:
     """Return what describes the architectures of ``space``, each with the code of ``archs``.
 
-    Paths, where ``archs`` are graphs that branch, of not too many different paths; else decisions,
-    as they are written and, where canonical forms differ, as those have them.
+    Decisions as they are written; and paths, where ``archs`` are graphs that branch, of not too
+    many different paths, or else decisions as canonical forms have them, where those differ.
     """
+    written = _decisions(space)
+    found = [(written, written(archs))]
     if space.graph_operations and not is_chain(space.graph(archs[0])):
         count = PathEncoder(space, archs, _IDENTITIES)
         if count.width <= _WIDEST:
-            return (_paths(count, archs),)
-    written = _decisions(space)
-    code = written(archs)
+            return (*found, _paths(count, archs))
     forms = [space.canonical(arch) for arch in archs]
     if forms == list(archs):
-        return ((written, code),)
+        return tuple(found)
 
     def canonical(archs: Sequence[Architecture]) -> Matrix:
         return written([space.canonical(arch) for arch in archs])
 
-    both = Encoding(canonical, written.groups, written.rate)
-    return (written, code), (both, written(forms))
+    return (*found, (Encoding(canonical, written.groups, written.rate), written(forms)))
 
 
 def _decisions(space: SearchSpace) -> Encoding:

@@ -274,15 +274,11 @@ class Posterior:
     _whitened: Floats
 
     def predict(self, others: Sequence[Matrix]) -> tuple[Floats, Floats]:
-        """Return mean and standard deviation of what would be observed at m others, float64 [m].
-
-        An observation has noise: the table's record of an architecture is one draw, and the best
-        record is what a search is after.
-        """
-        weights, parameters, noise = self.model.split(self.parameters)
+        """Return mean and standard deviation of the function at m others, float64 [m] each."""
+        weights, parameters, _ = self.model.split(self.parameters)
         m = len(others[0])
         cross = np.ones((len(self._whitened), m), np.float32)
-        own = np.full(m, 1.0 + noise, np.float32)
+        own = np.ones(m, np.float32)
         for weight, kernel, known, other, p in zip(
             weights.astype(np.float32),
             self.model.kernels,

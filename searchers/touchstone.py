@@ -6,9 +6,9 @@ architecture of the highest expected improvement over everything known is traine
 
 The covariance of two architectures is the sum of
 
-- half of exp(-sum of theta_d |x_d - x'_d|^2) over decisions d, for how they are written and for how
-  their canonical forms are; where architectures are graphs that branch, one of the counts of their
-  paths instead (:mod:`searchers.encodings`);
+- a quarter to each of two of exp(-sum of theta_g |x_g - x'_g|^2): of architectures as they are
+  written, decision by decision, and of the counts of their paths, or, where they are no graphs that
+  branch, of their canonical forms (:mod:`searchers.encodings`);
 - a quarter of exp(-theta |s - s'|^2) of their scores;
 - half of the mean product of their scores: the better the scores the better, or the worse, which
   is a linear trend;
@@ -18,8 +18,7 @@ These halves and quarters are medians: weights, theta and noise are, at every st
 probable after what was observed.
 
 Scores are read as normal quantiles of their rank among the scored, turned so that the larger is the
-better. The first models are drawn at random from the best by mean quantile. Expected is an
-improvement of the record, whose noise counts: among equals the next is worth a try.
+better. The first models are drawn at random from the best by mean quantile.
 
 Of several architectures at once each is chosen as if those before it had met their expectation
 ("kriging believer", Ginsbourger et al. 2010).
@@ -36,6 +35,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from conf.errors import UsageError
 from searchers.base import Searcher
@@ -81,8 +81,8 @@ class _Candidates:
         described = encodings(space, tuple(self.archs))
         self._encodings = [encoding for encoding, _ in described]
         self._codes = [code for _, code in described]
-        self._reference: list[NDArray[np.float64]] = []
-        self.scores = self._quantiles(self.archs)
+        self._goodness = self._rate(self.archs)
+        self.scores = _quantiles(self._goodness)
 
     def model(self) -> GaussianProcess:
         """Return the process whose kernels read :meth:`points`."""
@@ -105,20 +105,14 @@ class _Candidates:
             np.vstack((known, encoding(fresh)))
             for known, encoding in zip(self._codes, self._encodings, strict=True)
         ]
-        self.scores = np.vstack((self.scores, self._quantiles(fresh)))
+        self._goodness = np.vstack((self._goodness, self._rate(fresh)))
+        self.scores = _quantiles(self._goodness)
 
-    def _quantiles(self, archs: list[Architecture]) -> Matrix:
-        """Return normal quantiles of the scores among those of the first pool, [n, features]."""
+    def _rate(self, archs: list[Architecture]) -> NDArray[np.float64]:
+        """Return the goodness of ``archs``, [n, features]."""
         if not self._features:
-            return np.empty((len(archs), 0), np.float32)
-        goodness = self._guidance.features(archs, self._features)
-        if not self._reference:
-            self._reference = [np.sort(row) for row in goodness]
-        quantiles = []
-        for row, known in zip(goodness, self._reference, strict=True):
-            below, within = (np.searchsorted(known, row, side) for side in ("left", "right"))
-            quantiles.append(ndtri((below + within + 1) / (2 * len(known) + 2)))
-        return np.array(quantiles, np.float32).T
+            return np.empty((len(archs), 0))
+        return self._guidance.features(archs, self._features).T
 
     def points(self, rows: slice | Sequence[int] = slice(None)) -> list[Matrix]:
         """Return what each kernel reads of the candidates at ``rows``."""
@@ -127,6 +121,12 @@ class _Candidates:
             scores = self.scores[rows]
             found += [scores / np.float32(np.sqrt(2 * len(self._features))), scores]
         return found
+
+
+def _quantiles(goodness: NDArray[np.float64]) -> Matrix:
+    """Return the normal quantiles of the ranks in each column of ``goodness`` [n, features]."""
+    ranks = rankdata(goodness, axis=0)
+    return np.asarray(ndtri(ranks / (len(goodness) + 1)), np.float32)
 
 
 class Touchstone(Searcher):

@@ -48,7 +48,7 @@ def test_chains_are_described_as_written_and_by_canonical_form():
 
 @pytest.mark.parametrize("row", [0, 1234, 15624])
 def test_graphs_are_described_by_paths_without_identities(row):
-    ((encoding, code),) = encodings(space := NASBench201(), whole(space))
+    _, (encoding, code) = encodings(space := NASBench201(), whole(space))
     assert code.shape == (15625, 40)
     assert squares(code, encoding.groups) == pytest.approx([1.0], rel=1e-4)
     assert (encoding([whole(space)[row]]) == code[row]).all()

@@ -44,7 +44,7 @@ def test_covers_the_plane_as_the_formula_says():
     cross = covariance(GRID, GRID[SEEN])
     ours, deviation = posterior().predict([GRID, GRID])
     np.testing.assert_allclose(ours, cross @ inverse @ TARGETS, atol=1e-4)
-    variance = np.diag(covariance(GRID, GRID)) + noise() - ((cross @ inverse) * cross).sum(1)
+    variance = np.diag(covariance(GRID, GRID)) - ((cross @ inverse) * cross).sum(1)
     scale = (TARGETS @ inverse @ TARGETS + 2) / 12
     np.testing.assert_allclose(deviation, np.sqrt(scale * variance), atol=1e-3)
 
