@@ -24,6 +24,7 @@ from proxies.registry import Level, Proxy
 from proxies.store import Row, Shipped, open_store
 from proxies.store.shipped import table_of
 from spaces.base import Architecture, SearchSpace
+from spaces.costs import Cost, agreed
 from spaces.initial_weights import INITS, InitialWeights
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ class ScoringService:
         self._batch = batch
         self._wants_shipped = shipped
         self._columns: dict[str, _Column] = {}
+        self._costs: dict[str, Cost | None] = {}
         self._keys: dict[Level, dict[Architecture, str]] = {"function": {}, "architecture": {}}
 
     # -- asking -------------------------------------------------------------------------------
@@ -358,14 +360,16 @@ class ScoringService:
         """Look up or compute, and keep each chunk as it arrives."""
         alike: dict[tuple[Proxy, ...], list[Architecture]] = {}
         tabled: dict[Proxy, list[Architecture]] = {}
+        costs = self._known_costs(work.values())
         for arch, proxies in work.values():
             for proxy in proxies:
-                if proxy.epochs is not None:
+                if proxy.epochs is not None or proxy.name in costs:
                     tabled.setdefault(proxy, []).append(arch)
-            if networked := tuple(proxy for proxy in proxies if proxy.epochs is None):
-                alike.setdefault(networked, []).append(arch)
+            networked = (p for p in proxies if p.epochs is None and p.name not in costs)
+            if run := tuple(networked):
+                alike.setdefault(run, []).append(arch)
         for proxy, archs in tabled.items():
-            self._look_up(proxy, archs)
+            self._look_up(proxy, archs, costs.get(proxy.name))
         chunks = [
             workers.Chunk(tuple(archs[start : start + workers.CHUNK]), proxies)
             for proxies, archs in alike.items()
@@ -385,13 +389,27 @@ class ScoringService:
                 self._keep(result)
                 advance(len(result.chunk.archs))
 
-    def _look_up(self, proxy: Proxy, archs: list[Architecture]) -> None:
+    def _known_costs(self, work: Iterable[tuple[Architecture, list[Proxy]]]) -> dict[str, Cost]:
+        """Return the costs that are asked for and need no network, by the proxies' names."""
+        asked: dict[str, list[Architecture]] = {}
+        for arch, proxies in work:
+            for proxy in proxies:
+                asked.setdefault(proxy.name, []).append(arch)
+        for name, archs in asked.items():
+            if name not in self._costs:
+                self._costs[name] = agreed(self.space, name, archs)
+        return {name: cost for name in asked if (cost := self._costs[name]) is not None}
+
+    def _look_up(self, proxy: Proxy, archs: list[Architecture], cost: Cost | None) -> None:
         """Learn what the space's table has; it is not worth a place in the store."""
         self.hits += len(archs)
-        table = self.space.table(epochs=proxy.epochs)
-        rows = table.rows(archs)
-        values = np.asarray(proxy.function(table), np.float64)[rows].tolist()
-        seconds = table.train_seconds[rows].tolist()
+        if cost is None:
+            table = self.space.table(epochs=proxy.epochs)
+            rows = table.rows(archs)
+            values = np.asarray(proxy.function(table), np.float64)[rows].tolist()
+            seconds = table.train_seconds[rows].tolist()
+        else:
+            values, seconds = cost(archs).tolist(), [0.0] * len(archs)
         self._columns[proxy.name].learn(
             {
                 self.space.format(arch): Row(value, spent, None)

@@ -11,7 +11,7 @@ have become columns, in the order in which they are met.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -22,10 +22,10 @@ from spaces.base import Architecture, Graph, SearchSpace
 Path = tuple[int, ...]
 
 
-def paths(graph: Graph, none: int | None = None) -> Counter[Path]:
+def paths(graph: Graph, none: int | None = None, unnamed: Collection[int] = ()) -> Counter[Path]:
     """Count the paths of ``graph`` by their labels; those through the label ``none`` do not count.
 
-    A source is fed by nothing, a sink feeds nothing.
+    A source is fed by nothing, a sink feeds nothing. Labels that are ``unnamed`` are passed over.
     """
     labels = graph.operations.tolist()
     feeds = [np.flatnonzero(row).tolist() for row in graph.adjacency]
@@ -35,9 +35,10 @@ def paths(graph: Graph, none: int | None = None) -> Counter[Path]:
     def onwards(node: int) -> list[Path]:
         if labels[node] == none:
             return []
+        own = () if labels[node] in unnamed else (labels[node],)
         if not feeds[node]:
-            return [(labels[node],)]
-        return [(labels[node], *rest) for later in feeds[node] for rest in onwards(later)]
+            return [own]
+        return [(*own, *rest) for later in feeds[node] for rest in onwards(later)]
 
     return Counter(p for node in range(len(labels)) if node not in fed for p in onwards(node))
 
@@ -51,23 +52,38 @@ def is_chain(graph: Graph) -> bool:
 class PathEncoder:
     """Encodes architectures of one space as float32 [n, paths]; learns its columns from ``archs``.
 
-    A path that none of ``archs`` has is left out of later encodings.
+    A path that none of ``archs`` has is left out of later encodings. Operations that are
+    ``unnamed`` do not stand in paths.
     """
 
-    def __init__(self, space: SearchSpace, archs: Iterable[Architecture]) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        archs: Iterable[Architecture],
+        unnamed: Collection[str] = (),
+    ) -> None:
         words = space.graph_operations
         self._none = words.index("none") if "none" in words else None
+        self._unnamed = [n for n, word in enumerate(words) if word in unnamed]
         self._space = space
         met: dict[Path, None] = {}
         for arch in archs:
-            met.update(dict.fromkeys(paths(space.graph(arch), self._none)))
+            met.update(dict.fromkeys(self._paths(arch)))
         self._columns = {path: column for column, path in enumerate(met)}
+
+    @property
+    def width(self) -> int:
+        """How many columns there are."""
+        return len(self._columns)
+
+    def _paths(self, arch: Architecture) -> Counter[Path]:
+        return paths(self._space.graph(arch), self._none, self._unnamed)
 
     def __call__(self, archs: Sequence[Architecture]) -> NDArray[np.float32]:
         """Encode ``archs``."""
         code = np.zeros((len(archs), len(self._columns)), np.float32)
         for row, arch in zip(code, archs, strict=True):
-            for path, count in paths(self._space.graph(arch), self._none).items():
+            for path, count in self._paths(arch).items():
                 if path in self._columns:
                     row[self._columns[path]] = count
         return code

@@ -46,6 +46,15 @@ class Decision:
     name: str
     choices: tuple[str, ...]
 
+    @property
+    def numbers(self) -> tuple[float, ...] | None:
+        """The choices as numbers, where all of them are and they differ: near ones are alike."""
+        try:
+            numbers = tuple(map(float, self.choices))
+        except ValueError:
+            return None
+        return numbers if len(set(numbers)) > 1 and all(map(math.isfinite, numbers)) else None
+
 
 @dataclass(frozen=True)
 class Graph:

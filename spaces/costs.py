@@ -100,6 +100,24 @@ def counted(space: SearchSpace, kind: str, side: int = 0) -> Cost:
     return Cost(kind, UNITS[kind], "counted on the network", of)
 
 
+def agreed(space: SearchSpace, kind: str, archs: Sequence[Architecture]) -> Cost | None:
+    """Look a cost up in the table of ``space`` if it is that of the networks that ``space`` builds.
+
+    It is if both agree within 1e-4 on the first and the last of ``archs``: a space may be set to
+    build narrower networks than those of its table. None where they do not, and without a table.
+    """
+    if kind not in _COUNTED:
+        return None
+    try:
+        cost = from_table(space.table(), space, kind)
+    except UsageError:
+        return None
+    ends = [archs[0], archs[-1]]
+    if not cost.at_hand or not np.allclose(cost(ends), counted(space, kind)(ends), rtol=1e-4):
+        return None
+    return cost
+
+
 def unmeasured(space: SearchSpace, kind: str) -> UsageError:
     """Say that nobody measured a cost of this kind here."""
     return UsageError(

@@ -4,67 +4,96 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import check_grad
 from scipy.stats import multivariate_t, norm
 
 from searchers.gaussian_process import (
-    Hypothesis,
-    condition,
+    GaussianProcess,
+    Linear,
+    Radial,
     expected_improvement,
-    probabilities,
     standardised,
 )
 
-POINTS = np.linspace(0.0, 3.0, 31)
-SIMILARITIES = np.array(
-    [np.exp(-((POINTS[:, None] - POINTS) ** 2) / (2 * scale**2)) for scale in (0.3, 1.0)]
-)
-SEEN = [0, 7, 15, 30]
-TARGETS = np.sin(3 * POINTS[SEEN])
+GRID = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+SEEN = np.arange(0, 40, 4)
+TARGETS = np.sin(2 * GRID[SEEN, 0].astype(np.float64)) + 0.3 * GRID[SEEN, 1]
+GROUPS = np.array([0, 0, 1])
+MODEL = GaussianProcess([Radial(GROUPS, 0.7), Linear()], [0.5, 2.0])
+PARAMETERS = np.array([0.2, -0.3, 0.1, 0.4, -0.2, 0.5])
+"""Two weights; what is common to the groups and their own; noise."""
 
 
-def conditioned(*weights: float, noise: float = 0.01):
-    seen = SIMILARITIES[:, SEEN][:, :, SEEN]
-    return condition(Hypothesis(np.array(weights), noise), seen, TARGETS)
+def posterior():
+    return MODEL.condition(PARAMETERS, [GRID[SEEN]] * 2, TARGETS)
 
 
-def predict(posterior):
-    own = np.ones((2, len(POINTS)), np.float32)
-    return posterior.predict(SIMILARITIES[:, SEEN].astype(np.float32), own)
+def covariance(points, others):
+    theta = 0.7 / 2 * np.exp(0.1 + np.array([0.4, 0.4, -0.2]))
+    square = (theta * (points[:, None] - others) ** 2).sum(-1)
+    radial = 0.5 * np.exp(0.2) * np.exp(-square)
+    return 1 + radial + 2.0 * np.exp(-0.3) * points @ others.T / 3
 
 
-def test_predicts_as_scikit_learn_does():
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import RBF
-
-    kernel = 0.5 * RBF(0.3) + 2.0 * RBF(1.0)
-    theirs = GaussianProcessRegressor(kernel, alpha=0.01, optimizer=None)
-    theirs.fit(POINTS[SEEN, None], TARGETS)
-    mean, deviation = theirs.predict(POINTS[:, None], return_std=True)
-    posterior = conditioned(0.5, 2.0)
-    ours, spread = predict(posterior)
-    np.testing.assert_allclose(ours, mean, atol=1e-4)
-    np.testing.assert_allclose(spread, deviation * posterior.scale**0.5, atol=2e-3)
+def noise() -> float:
+    return 0.1 * np.exp(0.5) + 1e-6
 
 
-def test_evidence_is_the_likelihood_of_a_student_t():
-    for weights in [(1.0, 0.0), (0.0, 1.0), (0.3, 2.0)]:
-        covariance = np.tensordot(weights, SIMILARITIES[:, SEEN][:, :, SEEN], 1)
-        shape = covariance + (0.01 + 1e-6) * np.eye(4)
-        expected = multivariate_t(np.zeros(4), shape, df=2).logpdf(TARGETS)
-        differences = conditioned(*weights).evidence - expected
-        assert differences == pytest.approx(conditioned(1.0, 1.0).evidence - _reference(), abs=1e-6)
+def test_covers_the_plane_as_the_formula_says():
+    inverse = np.linalg.inv(covariance(GRID[SEEN], GRID[SEEN]) + noise() * np.eye(10))
+    cross = covariance(GRID, GRID[SEEN])
+    ours, deviation = posterior().predict([GRID, GRID])
+    np.testing.assert_allclose(ours, cross @ inverse @ TARGETS, atol=1e-4)
+    variance = np.diag(covariance(GRID, GRID)) - ((cross @ inverse) * cross).sum(1)
+    scale = (TARGETS @ inverse @ TARGETS + 2) / 12
+    np.testing.assert_allclose(deviation, np.sqrt(scale * variance), atol=1e-3)
 
 
-def _reference() -> float:
-    shape = SIMILARITIES.sum(0)[np.ix_(SEEN, SEEN)] + (0.01 + 1e-6) * np.eye(4)
-    return float(multivariate_t(np.zeros(4), shape, df=2).logpdf(TARGETS))
+def improbability(parameters) -> float:
+    compared = [kernel.compare(GRID[SEEN]) for kernel in MODEL.kernels]
+    return MODEL._improbability(parameters, np.ones(6), compared, TARGETS)
 
 
-def test_probabilities_follow_the_evidence():
-    posteriors = [conditioned(1.0, 0.0), conditioned(0.0, 1.0)]
-    first, second = probabilities(posteriors)
-    assert first + second == pytest.approx(1.0)
-    assert np.log(first / second) == pytest.approx(posteriors[0].evidence - posteriors[1].evidence)
+def test_maximises_the_likelihood_of_a_student_t():
+    def expected(parameters) -> float:
+        weights, own, level = MODEL.split(parameters)
+        parts = [
+            w * k.among(k.compare(GRID[SEEN]), p)
+            for w, k, p in zip(weights, MODEL.kernels, own, strict=True)
+        ]
+        shape = 1 + sum(parts) + (level + 1e-6) * np.eye(10)
+        likelihood = multivariate_t(np.zeros(10), shape, df=2).logpdf(TARGETS)
+        return -likelihood + 0.5 * float(parameters @ parameters)
+
+    there, here = np.zeros(6), PARAMETERS
+    difference = improbability(there)[0] - improbability(here)[0]
+    assert difference == pytest.approx(expected(there) - expected(here), abs=1e-6)
+
+
+def test_slope_is_that_of_the_likelihood():
+    error = check_grad(lambda p: improbability(p)[0], lambda p: improbability(p)[1], PARAMETERS)
+    assert error < 1e-4
+
+
+def test_a_fit_is_more_probable_than_the_prior():
+    found = MODEL.fit([GRID[SEEN]] * 2, TARGETS).parameters
+    deviations = np.concatenate(([1, 1], MODEL.kernels[0].deviations, [1]))
+    compared = [kernel.compare(GRID[SEEN]) for kernel in MODEL.kernels]
+    fitted, _ = MODEL._improbability(found / deviations, deviations, compared, TARGETS)
+    start, _ = MODEL._improbability(np.zeros(6), deviations, compared, TARGETS)
+    assert fitted < start - 0.5
+
+
+def test_finds_out_which_group_matters():
+    points = np.random.default_rng(1).normal(size=(80, 4)).astype(np.float32)
+    model = GaussianProcess([Radial(np.arange(4), 1.0)], [1.0])
+    found = model.fit([points], np.sin(3 * points[:, 2].astype(np.float64))).parameters
+    assert np.argmax(found[2:6]) == 2
+
+
+def test_a_fit_depends_on_what_was_observed_alone():
+    fits = [MODEL.fit([GRID[SEEN]] * 2, TARGETS).parameters for _ in range(2)]
+    assert (fits[0] == fits[1]).all()
 
 
 @given(st.floats(-4, 4), st.floats(0.1, 3), st.floats(-2, 2))

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from conf.errors import UsageError
+from proxies import ScoringService
 from spaces import Benchmark, Choices, TableBenchmark
-from spaces.costs import counted, from_table, full_name
+from spaces.costs import agreed, counted, from_table, full_name
 from spaces.model_zoo import catalogue
 from spaces.nasbench1shot1 import NASBench1Shot1
 from spaces.nasbench101 import NASBench101
@@ -159,3 +160,23 @@ def test_what_was_not_measured_is_refused():
         Nothing().cost("flops")
     with pytest.raises(UsageError, match="cost=speed is unknown; choose one of: flops, params"):
         NASBenchMacro().table().cost("speed")
+
+
+def test_a_table_is_believed_where_its_networks_are_ours():
+    space = NASBench201()
+    archs = space.sample(np.random.default_rng(0), 5)
+    cost = agreed(space, "params", archs)
+    assert cost is not None
+    assert (cost(archs) == from_table(space.table(), space, "params")(archs)).all()
+    narrow = NASBench201(channels=4)
+    assert agreed(narrow, "params", archs) is None
+    assert agreed(space, "accuracy", archs) is None
+
+
+def test_what_the_table_counts_runs_no_network(monkeypatch):
+    space = NASBench201()
+    archs = list(space.enumerate())
+    service = ScoringService(space, store="memory")
+    values = service.values(archs, "params")
+    assert (values == from_table(space.table(), space, "params")(archs)).all()
+    assert service.mean_seconds("params") == 0
