@@ -103,7 +103,7 @@ def counted(space: SearchSpace, kind: str, side: int = 0) -> Cost:
 def agreed(space: SearchSpace, kind: str, archs: Sequence[Architecture]) -> Cost | None:
     """Look a cost up in the table of ``space`` if it is that of the networks that ``space`` builds.
 
-    It is if both agree within 1e-4 on the first and the last of ``archs``: a space may be set to
+    It is if both agree within 1e-3 on the first and the last of ``archs``: a space may be set to
     build narrower networks than those of its table. None where they do not, and without a table.
     """
     if kind not in _COUNTED:
@@ -113,7 +113,7 @@ def agreed(space: SearchSpace, kind: str, archs: Sequence[Architecture]) -> Cost
     except UsageError:
         return None
     ends = [archs[0], archs[-1]]
-    if not cost.at_hand or not np.allclose(cost(ends), counted(space, kind)(ends), rtol=1e-4):
+    if not cost.at_hand or not np.allclose(cost(ends), counted(space, kind)(ends), rtol=1e-3):
         return None
     return cost
 
