@@ -215,7 +215,10 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         archs = [space.parse(text) for text in trace.architectures]
         trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
-    batch = shown(service) if service else None
+    minibatch = judge["judge"].shown if judge else shown(service) if service else None
+    batch = minibatch and minibatch.describe()
+    if batch and judge:
+        batch["drawn"] = "the last one; each decision draws its own"
     beside = _beside(cost, costs.values())
     if cost:
         reference = reference_of(space, within, benchmark, cost)
@@ -240,7 +243,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "proxy_seconds": service.proxy_seconds if service else 0.0,
             "cache_hits": service.hits if service else 0,
             "shipped_hits": service.shipped_hits if service else 0,
-            "batch": batch.describe() if batch else None,
+            "batch": batch,
             **beside,
             **steering,
         },
@@ -251,8 +254,8 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             **steering,
         ),
     )
-    if batch and batch.stand_in:
-        print(f"{batch.stand_in}.")
+    if batch and batch["stand_in"]:
+        print(f"{batch['stand_in']}.")
     if service:
         print(f"{service.account()} -> {directory}")
 

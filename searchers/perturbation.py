@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
 from searchers.base import Searcher
-from searchers.guidance import Guidance
+from searchers.guidance import Guidance, Timed
 from spaces.base import Architecture, Left, SearchSpace
 from spaces.supernets import Place, Supernets, mean
 
@@ -56,7 +56,7 @@ Pair = tuple[int, int]
 _SEEDS: Final = 1 << 31
 
 
-class Judge(Protocol):
+class Judge(Timed, Protocol):
     """Scores architectures of a space, or supernets, by weights and a minibatch of one's own."""
 
     def __call__(
@@ -125,11 +125,15 @@ class Perturbation(Searcher):
         self.supernets = Supernets(space)
         self.judge, self.proposals, self.validation = judge, proposals, validation
         self.score, self.order, self.shrink, self.samples = score, order, shrink, samples
+        self.guidance.timed = judge
         self._ranked: list[Architecture] | None = None
 
     def _propose(self, step: int, rng: np.random.Generator) -> Architecture:
         if self._ranked is None:
+            asked = self.guidance.asked
             self._ranked = self._search(self.rng(0))
+            if step:  # a journal has counted them
+                self.guidance.asked = asked
         return self._ranked[step] if step < len(self._ranked) else self.draw(1, rng)[0]
 
     def _observe(self, arch: Architecture, objective: float) -> None:

@@ -45,6 +45,8 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(run, command, tmp_pa
     assert len(rows(tmp_path / "whole")) == 2
     assert all(float(row["test"]) > 0 for row in rows(tmp_path / "whole"))
     assert "searcher=perturbation" not in summary["config"]
+    assert summary["batch"]["size"] == 4
+    assert summary["batch"]["drawn"].startswith("the last one")
 
 
 def test_a_grid_comes_into_one_report_beside_what_no_table_knows(run, tmp_path):
