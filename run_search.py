@@ -22,6 +22,7 @@ from conf.schema import build, check, locate, takes
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from proxies.ranking import Judge
     from proxies.service import ScoringService
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer, Scores
@@ -157,7 +158,6 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         write_summary,
         write_trajectory,
     )
-    from proxies.batch import shown
     from proxies.ranking import Judge, ProxyScores
     from searchers.loop import check_repeats, reference_of, run_trials, trial_seed
 
@@ -215,10 +215,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         archs = [space.parse(text) for text in trace.architectures]
         trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
-    minibatch = judge["judge"].shown if judge else shown(service) if service else None
-    batch = minibatch and minibatch.describe()
-    if batch and judge:
-        batch["drawn"] = "the last one; each decision draws its own"
+    batch = _batch(service, **judge)
     beside = _beside(cost, costs.values())
     if cost:
         reference = reference_of(space, within, benchmark, cost)
@@ -258,6 +255,17 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         print(f"{batch['stand_in']}.")
     if service:
         print(f"{service.account()} -> {directory}")
+
+
+def _batch(service: ScoringService | None, judge: Judge | None = None) -> dict[str, Any] | None:
+    """Describe the minibatch that proxies were shown; None if none was."""
+    from proxies.batch import shown
+
+    if judge:
+        drawn = {"drawn": "the last one; each decision draws its own"}
+        return judge.shown.describe() | drawn if judge.shown else None
+    batch = shown(service) if service else None
+    return batch.describe() if batch else None
 
 
 def _beside(cost: Cost | None, costs: Collection[Cost]) -> dict[str, Any]:

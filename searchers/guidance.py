@@ -73,7 +73,8 @@ class Guidance:
 
     ``asked`` counts every score asked for, also those that the service had in its store, and
     ``seconds`` is what computing that many costs: by ``timed``, where a searcher that has scores of
-    its own says so, else by ``scorer``.
+    its own says so, else by ``scorer``. ``spent`` are seconds of other work of the searcher, which
+    they include.
 
     Deviations: (1) ties in goodness keep the order of drawing; (2) NaN scores rank last.
     """
@@ -86,6 +87,7 @@ class Guidance:
     scores: Scores | None = None
     timed: Timed | None = field(default=None, init=False)
     asked: int = field(default=0, init=False)
+    spent: float = field(default=0.0, init=False)
     _featured: dict[tuple[str, ...], int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -108,8 +110,8 @@ class Guidance:
 
     @property
     def seconds(self) -> float:
-        """Time to compute as many scores as were asked for."""
-        seconds, rest = 0.0, self.asked
+        """Time to compute as many scores as were asked for, and that was spent otherwise."""
+        seconds, rest = self.spent, self.asked
         for names, count in self._featured.items():
             assert self.scores is not None
             seconds += count * self.scores.seconds(names)

@@ -66,6 +66,22 @@ class Judge(Timed, Protocol):
         ...
 
 
+class Scoring(Protocol):
+    """What a :class:`Proposal` asks: settings as of :class:`Perturbation`, and scores."""
+
+    space: SearchSpace
+    supernets: Supernets
+    score: Score
+    shrink: int
+    samples: int
+
+    def scored(
+        self, space: SearchSpace, archs: Sequence[Architecture], weights: int, minibatch: int
+    ) -> Floats:
+        """Score architectures of ``space``, or supernets, as a :class:`Judge` does."""
+        ...
+
+
 class Perturbation(Searcher):
     """Proposes what is left of an untrained supernet.
 
@@ -164,7 +180,7 @@ class Proposal:
         left: the operations that are left at each place, by now.
     """
 
-    def __init__(self, search: Perturbation, rng: np.random.Generator) -> None:
+    def __init__(self, search: Scoring, rng: np.random.Generator) -> None:
         self.search, self.space = search, search.space
         self.rng = rng
         self.weights = int(rng.integers(_SEEDS))
