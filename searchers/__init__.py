@@ -2,6 +2,7 @@
 
 from searchers.bananas import Bananas
 from searchers.base import CallOrderError, Searcher
+from searchers.darts import Darts
 from searchers.evolution import Evolution
 from searchers.guidance import Guidance, Pool, Scorer, Scores
 from searchers.local_search import LocalSearch
@@ -19,6 +20,7 @@ __all__ = [
     "NSGA2",
     "Bananas",
     "CallOrderError",
+    "Darts",
     "Evolution",
     "Found",
     "Guidance",

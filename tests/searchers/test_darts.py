@@ -5,8 +5,7 @@ import pytest
 
 import spaces.trained_supernet
 from conf.errors import UsageError
-from searchers import Guidance
-from searchers.darts import Darts
+from searchers import Darts, Guidance
 from spaces import Choices, Evaluation
 from spaces.darts import DARTS
 from spaces.nasbench1shot1 import NASBench1Shot1
