@@ -201,7 +201,7 @@ def test_a_searcher_is_refused_before_it_proposes(searcher):
         for move in (0, "all"):
             guidance = Guidance(Likes(space_of(name)), move=move)
             if objection(name, searcher, move):
-                with pytest.raises(UsageError, match="choose|supernet|guidance|CIFAR"):
+                with pytest.raises(UsageError, match=r"choose|supernet|guidance|CIFAR"):
                     made(space_of(name), searcher, guidance, 0)
 
 
