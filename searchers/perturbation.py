@@ -18,9 +18,10 @@ naswot; (2) ``global_op_once`` and ``global_edge_once`` order the places by one 
 start, where the released ranking is never sorted; (3) an input once deleted stays deleted while the
 others of its node are judged; (4) the places of normal and reduction cells are decided in one
 order, each by a minibatch of its own, instead of in pairs; (5) every proposal draws weights of its
-own; (6) the weights of a mixture are exactly equal, where the released ones are a softmax of small
-random numbers; (7) on NAS-Bench-Macro a decided block is alone in its place, and blocks keep their
-places; (8) blocks of NAS-Bench-1Shot1 lose their inputs by the rule of DARTS.
+own, and so does every minibatch that proposals are compared by; (6) the weights of a mixture are
+exactly equal, where the released ones are a softmax of small random numbers; (7) on NAS-Bench-Macro
+a decided block is alone in its place, and blocks keep their places; (8) blocks of NAS-Bench-1Shot1
+lose their inputs by the rule of DARTS.
 """
 
 from __future__ import annotations
@@ -159,10 +160,10 @@ class Perturbation(Searcher):
         """Derive the proposals, and rank them by their own networks."""
         derived = [Proposal(self, rng).derive(self.order) for _ in range(self.proposals)]
         archs = list(dict.fromkeys(derived))
-        weights = int(rng.integers(_SEEDS))
         total = np.zeros(len(archs))
         for _ in range(self.validation if len(archs) > 1 else 0):
-            total += self.scored(self.space, archs, weights, int(rng.integers(_SEEDS)))
+            weights, minibatch = rng.integers(_SEEDS, size=2).tolist()
+            total += self.scored(self.space, archs, weights, minibatch)
         return [archs[i] for i in np.argsort(-total, kind="stable")]
 
     def scored(
