@@ -22,6 +22,7 @@ from conf.schema import build, check, locate, takes
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from proxies.ranking import Judge
     from proxies.service import ScoringService
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer, Scores
@@ -157,7 +158,6 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         write_summary,
         write_trajectory,
     )
-    from proxies.batch import shown
     from proxies.ranking import Judge, ProxyScores
     from searchers.loop import check_repeats, reference_of, run_trials, trial_seed
 
@@ -218,7 +218,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         archs = [space.parse(text) for text in trace.architectures]
         trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
-    batch = shown(service) if service else None
+    batch = _batch(service, **judge)
     beside = _beside(cost, costs.values())
     if cost:
         reference = reference_of(space, within, benchmark, cost)
@@ -244,7 +244,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "seconds_per_score": _seconds_per_score(last[0], scorer),
             "cache_hits": service.hits if service else 0,
             "shipped_hits": service.shipped_hits if service else 0,
-            "batch": batch.describe() if batch else None,
+            "batch": batch,
             **beside,
             **steering,
         },
@@ -255,10 +255,21 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             **steering,
         ),
     )
-    if batch and batch.stand_in:
-        print(f"{batch.stand_in}.")
+    if batch and batch["stand_in"]:
+        print(f"{batch['stand_in']}.")
     if service:
         print(f"{service.account()} -> {directory}")
+
+
+def _batch(service: ScoringService | None, judge: Judge | None = None) -> dict[str, Any] | None:
+    """Describe the minibatch that proxies were shown; None if none was."""
+    from proxies.batch import shown
+
+    if judge:
+        drawn = {"drawn": "the last one; each decision draws its own"}
+        return judge.shown.describe() | drawn if judge.shown else None
+    batch = shown(service) if service else None
+    return batch.describe() if batch else None
 
 
 def _beside(cost: Cost | None, costs: Collection[Cost]) -> dict[str, Any]:

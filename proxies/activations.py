@@ -46,17 +46,22 @@ def naswot(record: Patterns) -> Tensor:
     Deviation: (1) ReLUs of dead branches, which the published code counts, take no part where the
     space can leave them out.
     """
-    return _log_determinant(record)
+    return _log_determinant(record.kernels)
 
 
 @register("naswot_eval", reads="activations_eval", paper="Xiang et al. 2023", needs_data=True)
-def naswot_eval(record: Patterns | Kernels) -> Tensor:
+def naswot_eval(record: Patterns | Kernels, *, units: int = 0) -> Tensor:
     """Logarithm of |det K| as in naswot, in evaluation mode, BatchNorm at initial statistics.
 
-    The form that perturbation-based operation scoring uses. Deviations: (1) as of naswot;
-    (2) a network whose BatchNorms have running statistics is scored with these.
+    The form that perturbation-based operation scoring uses. A network of less than ``units`` ReLU
+    units counts as if it had those that it lacks, and they were never on; so does the authors'
+    supernet of NAS-Bench-201, whose removed operations run on zeros. Scores then do not fall with
+    the number of ReLUs alone. Deviations: (1) as of naswot; (2) a network whose BatchNorms have
+    running statistics is scored with these.
     """
-    return _log_determinant(record)
+    kernels = record.kernels
+    own = kernels.diagonal(dim1=-2, dim2=-1)[..., :1, None]
+    return _log_determinant(kernels + (units - own).clamp(min=0))
 
 
 @register("swap", reads="activations", paper="Peng et al. 2024", needs_data=True)
@@ -121,10 +126,9 @@ def linear_regions(record: Regions) -> Tensor:
     return torch.tensor([len(distinct)], dtype=torch.float64)
 
 
-def _log_determinant(record: Patterns | Kernels) -> Tensor:
+def _log_determinant(kernels: Tensor) -> Tensor:
     import torch
 
-    kernels = record.kernels
     examples = kernels.shape[-1]
     eigenvalues = torch.linalg.eigvalsh(kernels)
     dependent = eigenvalues[:, 0] <= examples * torch.finfo(torch.float64).eps * eigenvalues[:, -1]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
 from proxies import registry
-from proxies.batch import Minibatch
+from proxies.batch import Minibatch, shown
 from proxies.service import ScoreTable, ScoringService
 from spaces.base import Architecture, SearchSpace
 
@@ -123,24 +123,38 @@ class Judge:
         service: whose settings and store to use; it keeps the account.
         scorer: makes what scores from a service.
         batch: makes a minibatch for a space from a seed.
+
+    Attributes:
+        shown: the last minibatch that a proxy was shown; None if none has read data.
     """
 
     def __init__(
         self,
         service: ScoringService,
-        scorer: Callable[[ScoringService], Callable[[Sequence[Architecture]], Floats]],
+        scorer: Callable[[ScoringService], ProxyScorer | PoolScorer],
         batch: Callable[[SearchSpace, int], Minibatch],
     ) -> None:
         self.service, self.scorer = service, scorer
         self.batch = functools.lru_cache(maxsize=8)(batch)
+        self.shown: Minibatch | None = None
+        self._seconds, self._count = 0.0, 0
+
+    @property
+    def seconds_per_score(self) -> float:
+        """Mean time that computing one score took, in this process or another; 0 before any."""
+        return self._seconds / self._count if self._count else 0.0
 
     def __call__(
         self, space: SearchSpace, archs: Sequence[Architecture], *, weights: int, minibatch: int
     ) -> Floats:
         """Goodness of each of ``archs`` among them, float64 [n]."""
         service = self.service.redrawn(space, weights, lambda space: self.batch(space, minibatch))
-        goodness = self.scorer(service)(archs)
+        scorer = self.scorer(service)
+        goodness = scorer(archs)
         self.service.credit(service)
+        self._seconds += len(archs) * scorer.seconds_per_score
+        self._count += len(archs)
+        self.shown = shown(service) or self.shown
         return goodness
 
 

@@ -2,6 +2,7 @@
 
 from searchers.bananas import Bananas
 from searchers.base import CallOrderError, Searcher
+from searchers.darts import Darts
 from searchers.evolution import Evolution
 from searchers.guidance import Guidance, Pool, Scorer, Scores
 from searchers.hyperband import Hyperband
@@ -25,6 +26,7 @@ __all__ = [
     "TPE",
     "Bananas",
     "CallOrderError",
+    "Darts",
     "Evolution",
     "Found",
     "Guidance",

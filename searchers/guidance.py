@@ -18,13 +18,17 @@ from conf.errors import UsageError
 from spaces.base import Architecture, SearchSpace, distinct
 
 
-class Scorer(Protocol):
-    """Turns zero-cost scores into goodness."""
+class Timed(Protocol):
+    """Whatever computes scores."""
 
     @property
     def seconds_per_score(self) -> float:
         """Mean time that it took to compute one score."""
         ...
+
+
+class Scorer(Timed, Protocol):
+    """Turns zero-cost scores into goodness."""
 
     def __call__(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
         """Goodness of each of ``archs`` among them: larger is better, -inf is unscorable."""
@@ -68,7 +72,9 @@ class Guidance:
         scores: where a searcher that reads scores as features gets them.
 
     ``asked`` counts every score asked for, also those that the service had in its store, and
-    ``seconds`` is what computing that many costs.
+    ``seconds`` is what computing that many costs: by ``timed``, where a searcher that has scores of
+    its own says so, else by ``scorer``. ``spent`` are seconds of other work of the searcher, which
+    they include.
 
     Deviations: (1) ties in goodness keep the order of drawing; (2) NaN scores rank last.
     """
@@ -79,7 +85,9 @@ class Guidance:
     move: int | Literal["all"] = 0
     epsilon: float = 0.25
     scores: Scores | None = None
+    timed: Timed | None = field(default=None, init=False)
     asked: int = field(default=0, init=False)
+    spent: float = field(default=0.0, init=False)
     _featured: dict[tuple[str, ...], int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -102,13 +110,14 @@ class Guidance:
 
     @property
     def seconds(self) -> float:
-        """Time to compute as many scores as were asked for."""
-        seconds, rest = 0.0, self.asked
+        """Time to compute as many scores as were asked for, and that was spent otherwise."""
+        seconds, rest = self.spent, self.asked
         for names, count in self._featured.items():
             assert self.scores is not None
             seconds += count * self.scores.seconds(names)
             rest -= count * len(names)
-        return seconds + (rest * self.scorer.seconds_per_score if self.scorer else 0.0)
+        timed = self.timed or self.scorer
+        return seconds + (rest * timed.seconds_per_score if timed else 0.0)
 
     def pool(self, space: SearchSpace, rng: np.random.Generator) -> Pool:
         """Draw and score the warmup pool; empty without warmup."""

@@ -18,9 +18,10 @@ naswot; (2) ``global_op_once`` and ``global_edge_once`` order the places by one 
 start, where the released ranking is never sorted; (3) an input once deleted stays deleted while the
 others of its node are judged; (4) the places of normal and reduction cells are decided in one
 order, each by a minibatch of its own, instead of in pairs; (5) every proposal draws weights of its
-own; (6) the weights of a mixture are exactly equal, where the released ones are a softmax of small
-random numbers; (7) on NAS-Bench-Macro a decided block is alone in its place, and blocks keep their
-places; (8) blocks of NAS-Bench-1Shot1 lose their inputs by the rule of DARTS.
+own, and so does every minibatch that proposals are compared by; (6) the weights of a mixture are
+exactly equal, where the released ones are a softmax of small random numbers; (7) on NAS-Bench-Macro
+a decided block is alone in its place, and blocks keep their places; (8) blocks of NAS-Bench-1Shot1
+lose their inputs by the rule of DARTS.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
 from searchers.base import Searcher
-from searchers.guidance import Guidance
+from searchers.guidance import Guidance, Timed
 from spaces.base import Architecture, Left, SearchSpace
 from spaces.supernets import Place, Supernets, mean
 
@@ -56,13 +57,29 @@ Pair = tuple[int, int]
 _SEEDS: Final = 1 << 31
 
 
-class Judge(Protocol):
+class Judge(Timed, Protocol):
     """Scores architectures of a space, or supernets, by weights and a minibatch of one's own."""
 
     def __call__(
         self, space: SearchSpace, archs: Sequence[Architecture], *, weights: int, minibatch: int
     ) -> Floats:
         """Goodness of each of ``archs`` among them: larger is better, -inf is unscorable."""
+        ...
+
+
+class Scoring(Protocol):
+    """What a :class:`Proposal` asks: settings as of :class:`Perturbation`, and scores."""
+
+    space: SearchSpace
+    supernets: Supernets
+    score: Score
+    shrink: int
+    samples: int
+
+    def scored(
+        self, space: SearchSpace, archs: Sequence[Architecture], weights: int, minibatch: int
+    ) -> Floats:
+        """Score architectures of ``space``, or supernets, as a :class:`Judge` does."""
         ...
 
 
@@ -125,11 +142,15 @@ class Perturbation(Searcher):
         self.supernets = Supernets(space)
         self.judge, self.proposals, self.validation = judge, proposals, validation
         self.score, self.order, self.shrink, self.samples = score, order, shrink, samples
+        self.guidance.timed = judge
         self._ranked: list[Architecture] | None = None
 
     def _propose(self, step: int, rng: np.random.Generator) -> Architecture:
         if self._ranked is None:
+            asked = self.guidance.asked
             self._ranked = self._search(self.rng(0))
+            if step:  # a journal has counted them
+                self.guidance.asked = asked
         return self._ranked[step] if step < len(self._ranked) else self.draw(1, rng)[0]
 
     def _observe(self, arch: Architecture, objective: float) -> None:
@@ -139,10 +160,10 @@ class Perturbation(Searcher):
         """Derive the proposals, and rank them by their own networks."""
         derived = [Proposal(self, rng).derive(self.order) for _ in range(self.proposals)]
         archs = list(dict.fromkeys(derived))
-        weights = int(rng.integers(_SEEDS))
         total = np.zeros(len(archs))
         for _ in range(self.validation if len(archs) > 1 else 0):
-            total += self.scored(self.space, archs, weights, int(rng.integers(_SEEDS)))
+            weights, minibatch = rng.integers(_SEEDS, size=2).tolist()
+            total += self.scored(self.space, archs, weights, minibatch)
         return [archs[i] for i in np.argsort(-total, kind="stable")]
 
     def scored(
@@ -160,7 +181,7 @@ class Proposal:
         left: the operations that are left at each place, by now.
     """
 
-    def __init__(self, search: Perturbation, rng: np.random.Generator) -> None:
+    def __init__(self, search: Scoring, rng: np.random.Generator) -> None:
         self.search, self.space = search, search.space
         self.rng = rng
         self.weights = int(rng.integers(_SEEDS))

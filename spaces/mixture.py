@@ -53,11 +53,14 @@ class Mixture(nn.Module):
 
     Attributes:
         weights: of each candidate, the weight in each branch, [candidates][branches, or 1].
+        shares: what each candidate weighs instead where it is not alone, [candidates]; None: the
+            same. Branches take no shares.
     """
 
     def __init__(self, candidates: Sequence[nn.Module]) -> None:
         super().__init__()
         self.candidates = nn.ModuleList(candidates)
+        self.shares: Tensor | None = None
         self._branches: Branches | None = None
         self.keep(range(len(candidates)), len(candidates))
 
@@ -91,13 +94,14 @@ class Mixture(nn.Module):
         """Add up and divide, keeping the shape that the operations agree on."""
         if self._branches:
             return self._parted(features, self._branches)
-        outputs: list[Tensor] = [
-            candidate(features)
-            for candidate, kept in zip(self.candidates, self._kept, strict=True)
-            if kept[0]
-        ]
+        shares = None if self._of == [1] else self.shares
+        outputs: list[Tensor] = []
+        for number, (candidate, kept) in enumerate(zip(self.candidates, self._kept, strict=True)):
+            if kept[0]:
+                output = candidate(features)
+                outputs.append(output if shares is None else output * shares[number])
         added = sum(outputs[1:], outputs[0])
-        return added if self._of == [1] else added / self._of[0]
+        return added if shares is not None or self._of == [1] else added / self._of[0]
 
     def _parted(self, features: Tensor, branches: Branches) -> Tensor:
         """Do the same for each branch, [N, ...] or [branches x N, ...] to [branches x N, ...]."""

@@ -132,7 +132,7 @@ class TrainingBenchmark(Benchmark):
             )
         self.space, self.held_out, self.seed = space, held_out, seed
         self.recipe = Recipe(epochs, batch_size, float(learning_rate), float(weight_decay), augment)
-        self.device = _device(device)
+        self.device = device_of(device, "benchmark")
         self.at_once, self.tensorboard = at_once, tensorboard
         self.data: Data = read(data, held_out, space)
         self._folder = _writable(directory) / f"{space.name}-{self._fingerprint()[:16]}"
@@ -333,14 +333,15 @@ class Results:
             file.write(line.encode())
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str, group: str) -> torch.device:
+    """Return the device of the setting ``device`` of ``group``: auto, cpu or cuda."""
     import torch
 
     if name not in _DEVICES:
-        raise unknown_name("benchmark.device", name, _DEVICES)
+        raise unknown_name(f"{group}.device", name, _DEVICES)
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise UsageError("benchmark.device=cuda is not possible: torch sees no GPU; give cpu.")
+        raise UsageError(f"{group}.device=cuda is not possible: torch sees no GPU; give cpu.")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 

@@ -65,7 +65,7 @@ class Data:
         return digest.hexdigest()
 
 
-def read(path: str | None, held_out: float, space: SearchSpace) -> Data:
+def read(path: str | None, held_out: float, space: SearchSpace, group: str = "benchmark") -> Data:
     """Read and divide pictures for the networks of ``space``.
 
     ``path`` is the folder ``cifar-10-batches-py`` or ``cifar-100-python``, an ``.npz`` archive
@@ -75,25 +75,26 @@ def read(path: str | None, held_out: float, space: SearchSpace) -> Data:
     division is drawn once for all: it depends on the pictures alone.
 
     CIFAR is normalised by the field's statistics, other pictures by those of the training part.
+    ``group`` is where the settings are in the configuration.
     Raises :class:`UsageError` for what cannot be read or divided, and for a known dataset that is
     not the one of ``space``; an archive of one's own may have any classes.
     """
     if not 0 < held_out < 1:
-        raise UsageError(f"benchmark.held_out={held_out} must be between 0 and 1.")
+        raise UsageError(f"{group}.held_out={held_out} must be between 0 and 1.")
     try:
         examples, test = _read(path)
     except UsageError as error:
-        raise UsageError(str(error).replace("batch.path=", "benchmark.data=", 1)) from None
+        raise UsageError(str(error).replace("batch.path=", f"{group}.data=", 1)) from None
     dataset, labels = examples.dataset, examples.labels
     if dataset is not None and not dataset.is_of(space):
         raise UsageError(
-            f"benchmark.data={path or 'null'} holds {dataset.title}, and networks of {space.name} "
+            f"{group}.data={path or 'null'} holds {dataset.title}, and networks of {space.name} "
             f"are for space.dataset={space.dataset}; give pictures of that."
         )
     if labels is None or examples.values.dtype != np.uint8:
-        raise UsageError(f"benchmark.data={path} must hold images and labels.")
+        raise UsageError(f"{group}.data={path} must hold images and labels.")
     everything = Part(examples.values, labels)
-    train, validation, rest = _divide(everything, held_out, test is None, path)
+    train, validation, rest = _divide(everything, held_out, test is None, path, group)
     mean, std = (dataset.mean, dataset.std) if dataset else _statistics(train.images)
     return Data(
         train,
@@ -123,7 +124,9 @@ def _read(path: str | None) -> tuple[Examples, Part | None]:
     return examples, Part(test.values, test.labels)
 
 
-def _divide(whole: Part, held_out: float, thirds: bool, path: str | None) -> tuple[Part, ...]:
+def _divide(
+    whole: Part, held_out: float, thirds: bool, path: str | None, group: str
+) -> tuple[Part, ...]:
     """Divide each class alike into training, validation and, with ``thirds``, test."""
     order = np.random.default_rng(0).permutation(len(whole))
     rows: tuple[list[NDArray[np.int64]], ...] = ([], [], [])
@@ -135,8 +138,8 @@ def _divide(whole: Part, held_out: float, thirds: bool, path: str | None) -> tup
         needed = (0, 1, 2) if thirds else (0, 2)
         if not all(len(pieces[i]) for i in needed):
             raise UsageError(
-                f"benchmark.held_out={held_out} leaves a part without any of the {len(ours)} "
-                f"pictures of class {label} in benchmark.data={path or 'null'}; give more "
+                f"{group}.held_out={held_out} leaves a part without any of the {len(ours)} "
+                f"pictures of class {label} in {group}.data={path or 'null'}; give more "
                 f"pictures or another share."
             )
         for part, piece in zip(rows, (pieces[2], pieces[0], pieces[1]), strict=True):

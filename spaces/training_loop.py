@@ -87,7 +87,7 @@ def train(
     generator is left as it was. Raises :class:`UsageError` for a checkpoint of something else.
     """
     device = pictures.labels.device
-    with _reproducible(device):
+    with reproducible(device):
         torch.manual_seed(seed)
         network = build().to(device)
         optimiser = torch.optim.SGD(
@@ -114,7 +114,7 @@ def train(
 def accuracy(network: nn.Module, pictures: Pictures, batch_size: int) -> float:
     """Return how many pictures ``network`` classifies rightly, in percent."""
     right = 0
-    with torch.no_grad(), _reproducible(pictures.labels.device):
+    with torch.no_grad(), reproducible(pictures.labels.device):
         for rows in torch.split(torch.arange(len(pictures)), batch_size):
             inputs, targets = pictures.batch(rows)
             right += int((network(inputs).argmax(-1) == targets).sum())
@@ -187,7 +187,7 @@ def _crop_and_flip(images: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
+def reproducible(device: torch.device) -> Iterator[None]:
     """Leave torch's generators as they were; run deterministic kernels where cuDNN has them."""
     devices = [device] if device.type == "cuda" else []
     flags = torch.backends.cudnn.flags(

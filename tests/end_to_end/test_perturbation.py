@@ -45,6 +45,8 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened(run, command, tmp_pa
     assert len(rows(tmp_path / "whole")) == 2
     assert all(float(row["test"]) > 0 for row in rows(tmp_path / "whole"))
     assert "searcher=perturbation" not in summary["config"]
+    assert summary["batch"]["size"] == 4
+    assert summary["batch"]["drawn"].startswith("the last one")
 
 
 def test_a_grid_comes_into_one_report_beside_what_no_table_knows(run, tmp_path):
@@ -92,3 +94,17 @@ def test_scores_of_operations_are_compared_with_what_can_be_reached(run, tmp_pat
     assert len(found["spearman_best"]) == len(found["choices"]) == 2
     table = (tmp_path / "study" / "operations.csv").read_text().splitlines()
     assert len(table) == 1 + 2 * (6 + 5) * 5
+
+
+@pytest.mark.parametrize("preset", ["darts", "darts_pt", "te_nas"])
+def test_presets_of_the_baselines(run, tmp_path, preset):
+    few = {
+        "te_nas": ["batch.size=4", "service=inline"],
+        "darts": ["searcher.steps=2", "searcher.batch_size=32"],
+        "darts_pt": [f"searcher.{name}" for name in ("steps=2", "tuning=1", "validation=32")],
+    }
+    directory = f"hydra.run.dir={preset}"
+    run("run_search.py", f"experiment={preset}", *SMALL, *few[preset], "trials=1", directory)
+    (row,) = rows(tmp_path / preset)
+    assert float(row["test"]) > 0
+    assert (row["proxy_evaluations"] == "0") == preset.startswith("darts")

@@ -87,6 +87,15 @@ def test_naswot_by_hand(name):
     assert score(name, model, BY_HAND) == pytest.approx(math.log(4))
 
 
+def test_units_that_are_missing_count_as_never_on():
+    # [[2, 1, 0], [1, 2, 1], [0, 1, 2]] and 3 for each entry.
+    model = nn.Sequential(identity_layer(), nn.ReLU())
+    assert score("naswot_eval(units=5)", model, BY_HAND) == pytest.approx(math.log(16))
+    for units in (0, 1, 2):
+        name = f"naswot_eval(units={units})"
+        assert score(name, model, BY_HAND) == score("naswot_eval", model, BY_HAND)
+
+
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_naswot_is_the_published_formula(batch_norm):
     torch.manual_seed(0)

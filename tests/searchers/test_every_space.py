@@ -32,6 +32,7 @@ SMALL = {
     "evolution": {"population": 4, "tournament": 2},
     "nsga2": {"population": 4},
     "perturbation": {"proposals": 2, "validation": 1},
+    "darts": {"decide": "strength", "steps": 1, "batch_size": 2},
     "predictor": {"batch": 3, "candidates": 40, "trees": 3},
     "predictor_gcn": {
         "batch": 3,
@@ -48,6 +49,9 @@ SMALL = {
     "robot": {"features": ["a", "b"], "rounds": 3, "candidates": 40},
 }
 """Settings of searchers that take less time."""
+
+SUPERNETS = {"perturbation", "darts"}
+"""Searchers that decide a supernet, without guidance."""
 
 WITHOUT_NEIGHBOURS = {"darts", "mobilenet"}
 """Spaces whose architectures are, by default, the single rows of a table."""
@@ -140,6 +144,9 @@ def judge(space, archs, *, weights, minibatch):
     return np.array([hash((arch, weights, minibatch)) % 1000 for arch in archs], np.float64)
 
 
+judge.seconds_per_score = 0.0
+
+
 def guidance_of(kind: str, space, move) -> Guidance:
     enabled = {part: load("guidance", kind)[part]["enabled"] for part in ("warmup", "move")}
     return Guidance(
@@ -179,10 +186,14 @@ def objection(name: str, searcher: str, move, kind: str = "none") -> str | None:
         return r"choose (space=proxy_programs|searcher=random)"
     if name in WITHOUT_NEIGHBOURS and move == "all":
         return "choose searcher=random or predictor"
-    if searcher == "perturbation" and kind != "none":
-        return "is guided by scores alone"
-    if searcher == "perturbation" and not space_of(name).places:
+    if searcher in SUPERNETS and kind != "none":
+        return "give guidance=none"
+    if searcher in SUPERNETS and not space_of(name).places:
         return "supernet"
+    if searcher == "darts" and name == "nasbench1shot1":
+        return "have no strengths"
+    if searcher == "darts" and space_of(name).dataset != "cifar10":
+        return "holds CIFAR-10"
     if name in WITHOUT_NEIGHBOURS:
         if move == "all" or get_class(load("searcher", searcher)["_target_"]).edits:
             return "choose searcher=random or predictor"
@@ -216,7 +227,7 @@ def test_a_searcher_is_refused_before_it_proposes(searcher):
         for move in (0, "all"):
             guidance = Guidance(Likes(space_of(name)), scores=Views(space_of(name)), move=move)
             if objection(name, searcher, move):
-                with pytest.raises(UsageError, match=r"choose|supernet|guided"):
+                with pytest.raises(UsageError, match=r"choose|supernet|guidance|CIFAR"):
                     made(space_of(name), searcher, guidance, 0)
 
 

@@ -38,6 +38,8 @@ class Additive:
     It notes what it was asked, and draws nothing from weights or minibatches.
     """
 
+    seconds_per_score = 0.5
+
     def __init__(self, space, seed=0, noise=0.0):
         rng = np.random.default_rng(seed)
         self.worth = [rng.permutation(len(p.choices)) + rng.random() for p in space.places]
@@ -190,7 +192,17 @@ def test_replay_goes_on_with_the_next_proposal():
         whole.tell([arch], [Evaluation(0.0, 0.0, 0.0, 0.0)])
     resumed = Perturbation(space, judge=Additive(space, noise=40.0), proposals=5, validation=1)
     resumed.replay(archs[:2], [Evaluation(0.0, 0.0, 0.0, 0.0)] * 2)
+    resumed.guidance.asked = whole.guidance.asked
     assert resumed.ask() == archs[2:]
+    assert resumed.guidance.asked == whole.guidance.asked  # as the journal has it, not twice
+
+
+def test_scores_take_their_time():
+    space = NASBench201()
+    search = Perturbation(space, judge=Additive(space), proposals=1)
+    assert search.guidance.seconds == 0
+    search.ask()
+    assert search.guidance.seconds == 0.5 * search.guidance.asked > 0
 
 
 @pytest.mark.parametrize(
@@ -240,6 +252,8 @@ def test_single_proxies_and_votes_decide(name):
     assert space.is_valid(arch)
     assert service.computed > 0
     assert service.proxy_seconds > 0
+    assert judge.seconds_per_score > 0
+    assert (judge.shown is None) == (name == "synflow")
     assert chosen(space, judge_of(space, scorer)[1]) == arch
 
 

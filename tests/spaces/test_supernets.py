@@ -190,6 +190,31 @@ def _job(space):
     return Job(space, batch, InitialWeights(), False, "cpu", "float32")
 
 
+def test_units_count_for_each_branch():
+    """A removed convolution runs on zeros: its ReLU, of as many units as features, is off."""
+    space = Supernets(NASBench201("cifar10", channels=4, cells=1))
+    archs = removals(space, 3)
+    whole, cells = _units(space, space.whole), 4 * 32**2 + 8 * 16**2 + 16 * 8**2
+    assert [whole - _units(space, arch) for arch in archs] == [0, 0, cells, cells, 0]
+    proxies = (registry.get("naswot_eval"), registry.get("naswot_eval", units=whole))
+    plain, padded = _job(space).run(Chunk(tuple(archs), proxies)).scores.values.T
+    np.testing.assert_allclose(plain[[0, 1, 4]], padded[[0, 1, 4]], rtol=1e-9)
+    assert (padded > plain)[2:4].all()
+    alone = _job(space)._score(archs[2], proxies).values[0]
+    np.testing.assert_allclose(alone, [plain[2], padded[2]], rtol=1e-5)
+
+
+def _units(space, arch):
+    """Count the ReLU units of a network: what one example has in common with itself."""
+    counted = []
+    network = space.network(arch, running_stats=False)
+    for module in network.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.register_forward_pre_hook(lambda _, inputs: counted.append(inputs[0][0].numel()))
+    network.eval()(torch.randn(2, 3, space.image_size, space.image_size))
+    return sum(counted)
+
+
 def test_branches_run_together(base, space, monkeypatch):
     """No removal on an edge falls back to a pass of its own."""
     monkeypatch.setattr(Job, "_score", lambda *_: pytest.fail("scored alone"))
