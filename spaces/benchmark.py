@@ -65,6 +65,16 @@ class Benchmark(ABC):
         """Return what steers a search for each of ``archs``, if that is known beforehand."""
         return None
 
+    def conclude(
+        self, archs: Sequence[Architecture], objectives: Sequence[float]
+    ) -> list[dict[str, Any]]:
+        """Look again, more closely, at the best that a finished search found.
+
+        Returns what its result files shall say of each finalist, the one to take first; nothing
+        where the values that steered are all there is.
+        """
+        return []
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Name everything that a reader must know to say which accuracy is meant."""
