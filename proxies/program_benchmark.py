@@ -8,9 +8,11 @@ over its finalists meet other networks of the same spaces, which decide among th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -21,13 +23,25 @@ from conf.errors import UsageError
 from spaces.base import Architecture, SearchSpace, distinct
 from spaces.benchmark import Benchmark, Evaluation
 from spaces.costs import Cost
-from spaces.proxy_programs.formula import Node
+from spaces.proxy_programs.formula import Node, parse
+from spaces.proxy_programs.simplify import simplify
 from spaces.proxy_programs.space import ProxyPrograms
 
 INVALID: Final = -1.0
 """The value of a program that is not finite for every network, or the same for all."""
 
 _CONF: Final = Path(__file__).parents[1] / "conf" / "space"
+
+
+def _geometric(values: Sequence[float]) -> float:
+    return math.prod(values) ** (1 / len(values)) if min(values) > 0 else min(values)
+
+
+_COMBINE: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    "min": min,
+    "mean": fmean,
+    "geometric": _geometric,
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,9 @@ class ProgramBenchmark(Benchmark):
             length, that get the second look.
         subsample: how many of them an evaluation sees, drawn anew each time; null: all.
         seed: of the networks.
-        combine: ``min`` or ``mean`` over the tasks.
+        combine: ``min`` or ``mean`` over the tasks, or their ``geometric`` mean, in which a gain
+            counts by its ratio: a task that nothing ranks well does not decide alone. It is the
+            smallest where one is not positive.
         directory: where the statistics are kept; by default beside the scores.
         processes: how many compute them.
         gigabytes: of disk that a task may take.
@@ -91,7 +107,7 @@ class ProgramBenchmark(Benchmark):
         finalists: int = 20,
         subsample: int | None = None,
         seed: int = 0,
-        combine: Literal["min", "mean"] = "min",
+        combine: Literal["min", "mean", "geometric"] = "min",
         directory: str | None = None,
         processes: int = 1,
         gigabytes: float = 2.5,
@@ -119,8 +135,10 @@ class ProgramBenchmark(Benchmark):
             )
         if finalists < 1:
             raise UsageError(f"benchmark.finalists={finalists} must be at least 1.")
-        if combine not in ("min", "mean"):
-            raise UsageError(f"benchmark.combine={combine} is unknown; choose one of: min, mean.")
+        if combine not in _COMBINE:
+            raise UsageError(
+                f"benchmark.combine={combine} is unknown; choose one of: {', '.join(_COMBINE)}."
+            )
         if processes < 1:
             raise UsageError(f"benchmark.processes={processes} must be at least 1.")
         self.space = space
@@ -151,40 +169,38 @@ class ProgramBenchmark(Benchmark):
             self._known[key] = found
         return found
 
-    def conclude(
-        self, archs: Sequence[Architecture], objectives: Sequence[float]
-    ) -> list[dict[str, Any]]:
-        """Rank the finalists of a search by networks that it did not see, of the same spaces."""
+    def conclude(self, archs: Sequence[str], val: Sequence[float]) -> list[dict[str, Any]]:
+        """Rank the finalists of a search by networks that it did not see, of the same spaces.
+
+        A row has the formula, its ``words``, its ``val``, the correlation on ``each`` task, held
+        out or of the test, and what the former (``held_out``) and the latter (``test``) combine to.
+        """
         if not self.held_out:
             return []
         rows = []
-        for place in self._finalists(archs, np.asarray(objectives)):
-            program = self.space.program(archs[place])
+        for place in self._finalists(archs, np.asarray(val)):
+            program = parse(archs[place])
             again = {n: self.task(n, held_out=True).correlation(program) for n in self._names[0]}
             tested = {n: self.task(n).correlation(program) for n in self._names[1]}
             rows.append(
                 {
-                    "architecture": str(program),
-                    "words": len(archs[place]),
-                    "val": float(objectives[place]),
+                    "architecture": archs[place],
+                    "words": program.size,
+                    "val": val[place],
                     "held_out": self._combined(list(again.values())),
-                    "test": self._combined(list(tested.values())) if tested else float("nan"),
+                    "test": self._combined(list(tested.values())) if tested else None,
                     "each": again | tested,
                 }
             )
         return sorted(rows, key=lambda row: (-row["held_out"], row["words"]))
 
-    def _finalists(
-        self, archs: Sequence[Architecture], objectives: NDArray[np.float64]
-    ) -> list[int]:
+    def _finalists(self, archs: Sequence[str], val: NDArray[np.float64]) -> list[int]:
         """Return places of the best programs, no two equal, those on the front among them."""
-        words = np.array([len(arch) for arch in archs])
-        order = [*front(objectives, words.astype(np.float64))[::-1]]
-        order += [*np.lexsort((words, -objectives))]
-        found: dict[Architecture, int] = {}
-        for place in order:
-            if objectives[place] > INVALID:
-                found.setdefault(self.space.canonical(archs[place]), int(place))
+        words = np.array([parse(text).size for text in archs], np.float64)
+        found: dict[Node, int] = {}
+        for place in (*front(val, words)[::-1], *np.lexsort((words, -val))):
+            if val[place] > INVALID:
+                found.setdefault(simplify(parse(archs[place])), int(place))
             if len(found) == self.finalists:
                 break
         return list(found.values())
@@ -193,9 +209,7 @@ class ProgramBenchmark(Benchmark):
         """Say how long programs are: ``words`` is the only cost."""
         if kind != "words":
             raise UsageError(f"programs have no {kind}; cost=words is their length.")
-        return Cost(
-            kind, "words", "the formula", lambda archs: np.array([len(a) for a in archs], float)
-        )
+        return Cost(kind, kind, "the formula", lambda archs: np.array([*map(len, archs)], float))
 
     def describe(self) -> dict[str, Any]:
         """Name tasks, networks, and how they are combined."""
@@ -236,7 +250,7 @@ class ProgramBenchmark(Benchmark):
     def _combined(self, values: Sequence[float]) -> float:
         if min(values) <= INVALID:
             return INVALID
-        return min(values) if self.combine == "min" else float(np.mean(values))
+        return _COMBINE[self.combine](values)
 
     def _collect(self, name: str, held_out: bool) -> Task:
         from proxies.batch import pictures
@@ -260,6 +274,7 @@ class ProgramBenchmark(Benchmark):
                 archs,
                 pictures(space),
                 folder,
+                statistics=self.space.statistics,
                 processes=self._processes,
                 largest=self._gigabytes,
                 on_step=step,

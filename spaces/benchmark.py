@@ -65,13 +65,11 @@ class Benchmark(ABC):
         """Return what steers a search for each of ``archs``, if that is known beforehand."""
         return None
 
-    def conclude(
-        self, archs: Sequence[Architecture], objectives: Sequence[float]
-    ) -> list[dict[str, Any]]:
+    def conclude(self, archs: Sequence[str], val: Sequence[float]) -> list[dict[str, Any]]:
         """Look again, more closely, at the best that a finished search found.
 
-        Returns what its result files shall say of each finalist, the one to take first; nothing
-        where the values that steered are all there is.
+        ``archs`` are written out, ``val`` their validation values. Returns what ``summary.json``
+        shall say of each finalist, the one to take first; nothing where there is no second look.
         """
         return []
 

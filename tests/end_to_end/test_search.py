@@ -240,17 +240,26 @@ def test_programs_are_evolved_and_a_killed_evolution_goes_on(run, tmp_path):
         "benchmark.train=[nats_size]",
         "benchmark.test=[]",
         "benchmark.networks=4",
+        "benchmark.held_out=3",
+        "benchmark.finalists=2",
         "benchmark.subsample=3",
+        "cost=words",
         f"benchmark.directory={tmp_path / 'statistics'}",
         "budget.models=24",
         "trials=1",
     ]
-    run("run_search.py", *settings, "hydra.run.dir=whole")
+    printed = run("run_search.py", *settings, "hydra.run.dir=whole").stdout
     found = rows(tmp_path / "whole")
+    ((first, second),) = json.loads((tmp_path / "whole/summary.json").read_text())["finalists"]
+    assert f"trial 0 found {first['architecture']}\n" in printed
+    assert first["held_out"] >= second["held_out"]
+    assert first["each"] == {"nats_size": first["held_out"]}
     assert len({row["architecture"] for row in found}) == 24
+    assert all(int(row["words"]) > 2 for row in found)
     assert all(-1 <= float(row["val"]) <= 1 for row in found)
     (tmp_path / "killed").mkdir()
     lines = (tmp_path / "whole" / "journal.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "killed" / "journal.jsonl").write_text("".join(lines[:12]) + lines[12][:20])
-    run("run_search.py", *settings, "hydra.run.dir=killed")
+    resumed = run("run_search.py", *settings, "hydra.run.dir=killed")
     assert rows(tmp_path / "killed") == found
+    assert resumed.stdout.splitlines()[-1:] == printed.splitlines()[-1:]
