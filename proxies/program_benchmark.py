@@ -33,6 +33,12 @@ INVALID: Final = -1.0
 _CONF: Final = Path(__file__).parents[1] / "conf" / "space"
 
 
+def _rounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave 16 bits, so that rounding in float32 ranks nothing that is equal."""
+    mantissa, exponent = np.frexp(scores)
+    return np.ldexp(np.round(np.ldexp(mantissa, 16)), exponent - 16)
+
+
 def _geometric(values: Sequence[float]) -> float:
     return math.prod(values) ** (1 / len(values)) if min(values) > 0 else min(values)
 
@@ -65,7 +71,7 @@ class Task:
             scores = evaluate(program, samples.groups, samples.networks).numpy()
         except (RuntimeError, MemoryError):  # out of memory, or no convergence
             return INVALID
-        if not np.isfinite(scores).all() or np.ptp(scores) == 0:
+        if not np.isfinite(scores).all() or np.ptp(scores := _rounded(scores)) == 0:
             return INVALID
         return float(kendalltau(scores, accuracy).statistic)
 

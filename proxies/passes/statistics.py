@@ -86,29 +86,32 @@ class Statistics:
             raise ReferenceError(f"the run that would record {name} is over")
         return self._known[name]
 
-    def groups(self) -> Iterator[UnitsAlike]:
-        """Yield the units, those of the same shapes together."""
+    def groups(self, scenario: str = "noise") -> Iterator[UnitsAlike]:
+        """Yield the units, those of the same shapes together.
+
+        ``scenario`` is one that will be asked for anyway: shapes, weights and where gradients flow
+        are the same in every one.
+        """
         places: dict[tuple[torch.Size, ...], list[int]] = {}
-        # Shapes are the same in every scenario; noise needs no data.
-        for place, unit in enumerate(self.of("noise", gradients=False)):
+        for place, unit in enumerate(self.of(scenario, gradients=False)):
             shapes = (unit.weight.shape, *(value.shape for value in unit.recorded.values()))
             places.setdefault(shapes, []).append(place)
         for members in places.values():
-            yield UnitsAlike(self, members)
+            yield UnitsAlike(self, members, scenario)
 
 
 class UnitsAlike:
     """Units of one network that have the same shapes, for programs to be evaluated on."""
 
-    def __init__(self, statistics: Statistics, places: Sequence[int]) -> None:
-        self._statistics, self._places = statistics, places
+    def __init__(self, statistics: Statistics, places: Sequence[int], scenario: str) -> None:
+        self._statistics, self._places, self._scenario = statistics, places, scenario
         self.networks = torch.zeros(len(places), dtype=torch.int64)
-        self.alive = torch.tensor([unit.alive for unit in self._units("noise")])
+        self.alive = torch.tensor([unit.alive for unit in self._units(scenario)])
 
     def terminal(self, name: str) -> Values:
         """Return one of the 22 statistics of each unit."""
         if name == "weight":
-            data = torch.stack([unit.weight for unit in self._units("noise")])
+            data = torch.stack([unit.weight for unit in self._units(self._scenario)])
         else:
             kind, _, scenario = name.rpartition("_")
             data = self._stacked(kind, scenario)

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from conf.errors import UsageError
-from proxies import ScoringService, samples
+from proxies import ScoringService, program_benchmark, samples
 from proxies.batch import pictures
 from proxies.program_benchmark import INVALID, ProgramBenchmark, Task
 from proxies.samples import Cut, collect
 from spaces.proxy_programs.evaluation import evaluate
 from spaces.proxy_programs.formula import parse
+from spaces.proxy_programs.operations import OPERATIONS
 from spaces.proxy_programs.space import ProxyPrograms
 from tests.proxies.tiny_space import TinySpace
 
@@ -112,6 +113,22 @@ def test_some_of_the_statistics_are_those_of_all(space, batch, tmp_path, names):
         assert torch.equal(*scores)
     with pytest.raises(KeyError):
         evaluate(parse("mean(input_gradient_data)"), some.groups, 4)
+
+
+def test_a_program_that_runs_out_of_memory_is_invalid(space, batch, tmp_path, monkeypatch):
+    task = Task("tiny", collect(space, ARCHS, batch, tmp_path), np.arange(4.0))
+    for too_much in (lambda a: a.like(torch.empty(2**52)), lambda a: bytearray(2**62)):
+        monkeypatch.setitem(OPERATIONS, "abs", too_much)
+        assert task.correlation(parse("mean(abs(weight))")) == INVALID
+
+
+def test_rounding_ranks_nothing():
+    scores = np.array([1.0, 1.0 + 1e-7, -3e30, -3e30 * (1 + 1e-7), 0.0, 2e-30, 1.001])
+    rounded = program_benchmark._rounded(scores)
+    assert rounded[0] == rounded[1] < rounded[6]
+    assert rounded[2] == rounded[3]
+    assert rounded[4] == 0 < rounded[5]
+    np.testing.assert_allclose(rounded, scores, rtol=2e-5)
 
 
 MISTAKES = {
