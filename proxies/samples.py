@@ -197,10 +197,12 @@ def _sampled(statistics: Statistics, cut: Cut, names: Sequence[str]) -> Arrays:
     """Cut what is recorded of each unit; names in the files are ``unit/statistic``."""
     found: Arrays = {}
     gradients = any("gradient" in name for name in names)
-    needed = {scenario for scenario in SCENARIOS for name in names if name.endswith(scenario)}
-    needed |= {"noise"} | ({"data"} if "perturbed" in needed else set())
+    words = {word for name in names for word in name.split("_")}
+    if "perturbed" in words:
+        words.add("data")
+    needed = [scenario for scenario in SCENARIOS if scenario in words] or ["noise"]
     recorded = {scenario: statistics.of(scenario, gradients=gradients) for scenario in needed}
-    for place, unit in enumerate(recorded["noise"]):
+    for place, unit in enumerate(recorded[needed[0]]):
         tensors = {"weight": unit.weight} | _scenarios(
             {scenario: units[place] for scenario, units in recorded.items()}
         )
