@@ -36,7 +36,7 @@ _CONF: Final = Path(__file__).parents[1] / "conf" / "space"
 def _rounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Leave 16 bits, so that rounding in float32 ranks nothing that is equal."""
     mantissa, exponent = np.frexp(scores)
-    return np.ldexp(np.round(np.ldexp(mantissa, 16)), exponent - 16)
+    return np.asarray(np.ldexp(np.round(np.ldexp(mantissa, 16)), exponent - 16), np.float64)
 
 
 def _geometric(values: Sequence[float]) -> float:
