@@ -70,6 +70,7 @@ class Statistics:
     def __init__(self, run: Run) -> None:
         self._run = weakref.ref(run)
         self._known: dict[str, list[Unit]] = {}
+        self._stacked: dict[tuple[str, tuple[int, ...]], Values] = {}
 
     def of(self, scenario: str, *, gradients: bool = True) -> list[Unit]:
         """Return the units in the order of calls, for one of the three scenarios.
@@ -85,6 +86,24 @@ class Statistics:
         elif name not in self._known:
             raise ReferenceError(f"the run that would record {name} is over")
         return self._known[name]
+
+    def stacked(self, name: str, places: tuple[int, ...], scenario: str) -> Values:
+        """Return one of the 22 statistics of the units in ``places``, for all that read it."""
+        key = (name, places)
+        if key not in self._stacked:
+            if name == "weight":
+                data = torch.stack([self.of(scenario, gradients=False)[p].weight for p in places])
+            else:
+                kind, _, of = name.rpartition("_")
+                data = self._recorded(kind, of, places)
+                if of == "perturbed":
+                    data = data - self._recorded(kind, "data", places)
+            self._stacked[key] = Values(data, data.new_full((len(data),), data[0].numel()))
+        return self._stacked[key]
+
+    def _recorded(self, kind: str, scenario: str, places: tuple[int, ...]) -> Tensor:
+        units = self.of(scenario, gradients="gradient" in kind)
+        return torch.stack([units[place].recorded[kind] for place in places])
 
     def groups(self, scenario: str = "noise") -> Iterator[UnitsAlike]:
         """Yield the units, those of the same shapes together.
@@ -104,28 +123,14 @@ class UnitsAlike:
     """Units of one network that have the same shapes, for programs to be evaluated on."""
 
     def __init__(self, statistics: Statistics, places: Sequence[int], scenario: str) -> None:
-        self._statistics, self._places, self._scenario = statistics, places, scenario
+        self._statistics, self._places, self._scenario = statistics, tuple(places), scenario
+        units = statistics.of(scenario, gradients=False)
         self.networks = torch.zeros(len(places), dtype=torch.int64)
-        self.alive = torch.tensor([unit.alive for unit in self._units(scenario)])
+        self.alive = torch.tensor([units[place].alive for place in places])
 
     def terminal(self, name: str) -> Values:
         """Return one of the 22 statistics of each unit."""
-        if name == "weight":
-            data = torch.stack([unit.weight for unit in self._units(self._scenario)])
-        else:
-            kind, _, scenario = name.rpartition("_")
-            data = self._stacked(kind, scenario)
-            if scenario == "perturbed":
-                data = data - self._stacked(kind, "data")
-        return Values(data, data.new_full((len(data),), data[0].numel()))
-
-    def _stacked(self, kind: str, scenario: str) -> Tensor:
-        units = self._units(scenario, gradients="gradient" in kind)
-        return torch.stack([unit.recorded[kind] for unit in units])
-
-    def _units(self, scenario: str, *, gradients: bool = False) -> list[Unit]:
-        units = self._statistics.of(scenario, gradients=gradients)
-        return [units[place] for place in self._places]
+        return self._statistics.stacked(name, self._places, self._scenario)
 
 
 @register_pass("statistics")
