@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,10 @@ from spaces.base import Architecture, SearchSpace, distinct
 from spaces.benchmark import Benchmark, Evaluation
 from spaces.costs import Cost
 from spaces.proxy_programs.formula import Node, parse
-from spaces.proxy_programs.simplify import simplify
 from spaces.proxy_programs.space import ProxyPrograms
+
+if TYPE_CHECKING:
+    from proxies.samples import Samples
 
 INVALID: Final = -1.0
 """The value of a program that is not finite for every network, or the same for all."""
@@ -55,25 +57,34 @@ class Task:
     """Networks of one space and what they reach once trained, the larger the better."""
 
     name: str
-    samples: Any
+    samples: Samples
     accuracy: NDArray[np.float64]
 
     def correlation(self, program: Node, chosen: NDArray[np.int64] | None = None) -> float:
         """Kendall's tau of the program's scores with accuracy; ``INVALID`` if it has none."""
-        from scipy.stats import kendalltau
-
-        from spaces.proxy_programs.evaluation import evaluate
-
         samples, accuracy = self.samples, self.accuracy
         if chosen is not None:
             samples, accuracy = samples.of(chosen), accuracy[chosen]
-        try:
-            scores = evaluate(program, samples.groups, samples.networks).numpy()
-        except (RuntimeError, MemoryError):  # out of memory, or no convergence
-            return INVALID
-        if not np.isfinite(scores).all() or np.ptp(scores := _rounded(scores)) == 0:
-            return INVALID
-        return float(kendalltau(scores, accuracy).statistic)
+        return _tau(_scores(program, samples), accuracy)
+
+
+def _scores(program: Node, samples: Samples) -> NDArray[np.float64]:
+    """Score all networks; NaN where there is no memory for it, or no convergence."""
+    from spaces.proxy_programs.evaluation import evaluate
+
+    try:
+        scores = evaluate(program, samples.groups, samples.networks).numpy()
+    except (RuntimeError, MemoryError):
+        return np.full(samples.networks, np.nan)
+    return _rounded(scores)
+
+
+def _tau(scores: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
+    from scipy.stats import kendalltau
+
+    if not np.isfinite(scores).all() or np.ptp(scores) == 0:
+        return INVALID
+    return float(kendalltau(scores, accuracy).statistic)
 
 
 class ProgramBenchmark(Benchmark):
@@ -183,30 +194,33 @@ class ProgramBenchmark(Benchmark):
         """
         if not self.held_out:
             return []
-        rows = []
-        for place in self._finalists(archs, np.asarray(val)):
-            program = parse(archs[place])
-            again = {n: self.task(n, held_out=True).correlation(program) for n in self._names[0]}
-            tested = {n: self.task(n).correlation(program) for n in self._names[1]}
-            rows.append(
-                {
-                    "architecture": archs[place],
-                    "words": program.size,
-                    "val": val[place],
-                    "held_out": self._combined(list(again.values())),
-                    "test": self._combined(list(tested.values())) if tested else None,
-                    "each": again | tested,
-                }
-            )
+        rows = [self._row(archs[place], val[place]) for place in self._finalists(archs, val)]
         return sorted(rows, key=lambda row: (-row["held_out"], row["words"]))
 
-    def _finalists(self, archs: Sequence[str], val: NDArray[np.float64]) -> list[int]:
-        """Return places of the best programs, no two equal, those on the front among them."""
+    def _row(self, arch: str, val: float) -> dict[str, Any]:
+        program = parse(arch)
+        again = {n: self.task(n, held_out=True).correlation(program) for n in self._names[0]}
+        tested = {n: self.task(n).correlation(program) for n in self._names[1]}
+        return {
+            "architecture": arch,
+            "words": program.size,
+            "val": val,
+            "held_out": self._combined(list(again.values())),
+            "test": self._combined(list(tested.values())) if tested else None,
+            "each": again | tested,
+        }
+
+    def _finalists(self, archs: Sequence[str], val: Sequence[float]) -> list[int]:
+        """Return places of the best programs, those on the front of value and length among them.
+
+        Of programs with the same value, which rank alike, the shortest counts.
+        """
         words = np.array([parse(text).size for text in archs], np.float64)
-        found: dict[Node, int] = {}
-        for place in (*front(val, words)[::-1], *np.lexsort((words, -val))):
+        values = np.array(val, np.float64)
+        found: dict[float, int] = {}
+        for place in (*front(values, words)[::-1], *np.lexsort((words, -values))):
             if val[place] > INVALID:
-                found.setdefault(simplify(parse(archs[place])), int(place))
+                found.setdefault(val[place], int(place))
             if len(found) == self.finalists:
                 break
         return list(found.values())
