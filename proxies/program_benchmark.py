@@ -189,13 +189,13 @@ class ProgramBenchmark(Benchmark):
     def conclude(self, archs: Sequence[str], val: Sequence[float]) -> list[dict[str, Any]]:
         """Rank the finalists of a search by networks that it did not see, of the same spaces.
 
-        A row has the formula, its ``words``, its ``val``, the correlation on ``each`` task, held
+        A row has the formula, its ``length``, its ``val``, the correlation on ``each`` task, held
         out or of the test, and what the former (``held_out``) and the latter (``test``) combine to.
         """
         if not self.held_out:
             return []
         rows = [self._row(archs[place], val[place]) for place in self._finalists(archs, val)]
-        return sorted(rows, key=lambda row: (-row["held_out"], row["words"]))
+        return sorted(rows, key=lambda row: (-row["held_out"], row["length"]))
 
     def _row(self, arch: str, val: float) -> dict[str, Any]:
         program = parse(arch)
@@ -203,7 +203,7 @@ class ProgramBenchmark(Benchmark):
         tested = {n: self.task(n).correlation(program) for n in self._names[1]}
         return {
             "architecture": arch,
-            "words": program.size,
+            "length": program.size,
             "val": val,
             "held_out": self._combined(list(again.values())),
             "test": self._combined(list(tested.values())) if tested else None,
@@ -226,10 +226,10 @@ class ProgramBenchmark(Benchmark):
         return list(found.values())
 
     def cost(self, kind: str, device: str | None = None) -> Cost:
-        """Say how long programs are: ``words`` is the only cost."""
-        if kind != "words":
-            raise UsageError(f"programs have no {kind}; cost=words is their length.")
-        return Cost(kind, kind, "the formula", lambda archs: np.array([*map(len, archs)], float))
+        """Say how long programs are: ``length``, in words, is the only cost."""
+        if kind != "length":
+            raise UsageError(f"programs have no {kind}; choose cost=length.")
+        return Cost(kind, "words", "the formula", lambda archs: np.array([*map(len, archs)], float))
 
     def describe(self) -> dict[str, Any]:
         """Name tasks, networks, and how they are combined."""

@@ -243,7 +243,7 @@ def test_programs_are_evolved_and_a_killed_evolution_goes_on(run, tmp_path):
         "benchmark.held_out=3",
         "benchmark.finalists=2",
         "benchmark.subsample=3",
-        "cost=words",
+        "cost=length",
         f"benchmark.directory={tmp_path / 'statistics'}",
         "budget.models=24",
         "trials=1",
@@ -255,7 +255,7 @@ def test_programs_are_evolved_and_a_killed_evolution_goes_on(run, tmp_path):
     assert first["held_out"] >= second["held_out"]
     assert first["each"] == {"nats_size": first["held_out"]}
     assert len({row["architecture"] for row in found}) == 24
-    assert all(int(row["words"]) > 2 for row in found)
+    assert all(int(row["length"]) > 2 for row in found)
     assert all(-1 <= float(row["val"]) <= 1 for row in found)
     (tmp_path / "killed").mkdir()
     lines = (tmp_path / "whole" / "journal.jsonl").read_text().splitlines(keepends=True)

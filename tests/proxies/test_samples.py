@@ -209,8 +209,8 @@ def test_the_cost_of_a_program_is_its_length(tmp_path):
     programs = ProxyPrograms()
     benchmark = ProgramBenchmark(programs, ["nats_size"], [])
     arch = programs.parse("sum_over_units(frobenius(abs(weight)))")
-    assert benchmark.cost("words")([arch]).tolist() == [4]
-    with pytest.raises(UsageError, match="programs have no flops; cost=words"):
+    assert benchmark.cost("length")([arch]).tolist() == [4]
+    with pytest.raises(UsageError, match="programs have no flops; choose cost=length"):
         benchmark.cost("flops")
 
 
