@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,11 +22,13 @@ from conf.schema import build, check, locate, takes
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from analysis.results import Trace
     from proxies.ranking import Judge
     from proxies.service import ScoringService
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer, Scores
     from searchers.journal import Journal
+    from spaces.benchmark import Benchmark
     from spaces.costs import Cost
 
 # Settings that say how scores and trainings are computed, not what they are.
@@ -219,7 +221,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
     batch = _batch(service, **judge)
-    beside = _beside(cost, costs.values())
+    beside = _beside(cost, costs.values()) | _concluded(benchmark, traces)
     if cost:
         reference = reference_of(space, within, benchmark, cost)
         beside["hypervolume"] = summarise_hypervolume(traces, cost.name, reference, **steering)
@@ -285,6 +287,15 @@ def _seconds_per_score(guidance: Guidance, scorer: Scorer | None) -> float:
     if guidance.asked:
         return guidance.seconds / guidance.asked
     return scorer.seconds_per_score if scorer else 0.0
+
+
+def _concluded(benchmark: Benchmark, traces: Sequence[Trace]) -> dict[str, Any]:
+    """Let the benchmark look again at the best of each trial, and say what it would take."""
+    finalists = [benchmark.conclude(trace.architectures, trace.val) for trace in traces]
+    for trial, rows in enumerate(finalists):
+        if rows:
+            print(f"trial {trial} found {rows[0]['architecture']}")
+    return {"finalists": finalists} if any(finalists) else {}
 
 
 def _versions() -> dict[str, str]:

@@ -33,6 +33,7 @@ DASHES: Final[dict[str, Any]] = {
 }
 MARKERS: Final = "oD^svP"
 PANELS_FROM: Final = 7
+_FEW: Final = 50
 """So many lines are split into one panel per searcher."""
 
 STYLE: Final[Any] = {  # matplotlib's type of it lists every key
@@ -161,13 +162,15 @@ def fronts_figure(
         for line, strip in zip(lines, bands, strict=True):
             colour = colours[_colour_key(lines, line)]
             _draw(ax, line, strip, line.label, colour, markers[line.proxy], prices)
-        low, high = _interesting(bands, higher_is_better)
-        shown = prices[np.any([(b.mean >= low) & (b.mean <= high) for b in bands], axis=0)]
+        shown = prices
+        if prices.size > _FEW:
+            low, high = _interesting(bands, higher_is_better)
+            shown = prices[np.any([(b.mean >= low) & (b.mean <= high) for b in bands], axis=0)]
+            ax.set_ylim(low, high)
         if shown.size and shown[0] > 0 and shown[-1] > 20 * shown[0]:
             ax.set_xscale("log")
         if shown.size and shown[0] < shown[-1]:
             ax.set_xlim(shown[0], shown[-1])
-        ax.set_ylim(low, high)
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)

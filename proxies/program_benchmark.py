@@ -2,24 +2,32 @@
 
 Akhauri et al. 2022: the fitness of a program is the smallest Kendall correlation over tasks, each
 some networks of one space. It steers; the same on other spaces, which the program never sees, is
-its test value.
+its test value. What was best on the networks that steered may owe it to them: once a search is
+over its finalists meet other networks of the same spaces, which decide among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.pareto import front
 from conf.errors import UsageError
-from spaces.base import Architecture, SearchSpace
+from spaces.base import Architecture, SearchSpace, distinct
 from spaces.benchmark import Benchmark, Evaluation
-from spaces.proxy_programs.formula import Node
+from spaces.costs import Cost
+from spaces.proxy_programs.formula import Node, parse
 from spaces.proxy_programs.space import ProxyPrograms
+
+if TYPE_CHECKING:
+    from proxies.samples import Samples
 
 INVALID: Final = -1.0
 """The value of a program that is not finite for every network, or the same for all."""
@@ -27,30 +35,56 @@ INVALID: Final = -1.0
 _CONF: Final = Path(__file__).parents[1] / "conf" / "space"
 
 
+def _rounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Leave 16 bits, so that rounding in float32 ranks nothing that is equal."""
+    mantissa, exponent = np.frexp(scores)
+    return np.asarray(np.ldexp(np.round(np.ldexp(mantissa, 16)), exponent - 16), np.float64)
+
+
+def _geometric(values: Sequence[float]) -> float:
+    return math.prod(values) ** (1 / len(values)) if min(values) > 0 else min(values)
+
+
+_COMBINE: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    "min": min,
+    "mean": fmean,
+    "geometric": _geometric,
+}
+
+
 @dataclass(frozen=True)
 class Task:
     """Networks of one space and what they reach once trained, the larger the better."""
 
     name: str
-    samples: Any
+    samples: Samples
     accuracy: NDArray[np.float64]
 
     def correlation(self, program: Node, chosen: NDArray[np.int64] | None = None) -> float:
         """Kendall's tau of the program's scores with accuracy; ``INVALID`` if it has none."""
-        from scipy.stats import kendalltau
-
-        from spaces.proxy_programs.evaluation import evaluate
-
         samples, accuracy = self.samples, self.accuracy
         if chosen is not None:
             samples, accuracy = samples.of(chosen), accuracy[chosen]
-        try:
-            scores = evaluate(program, samples.groups, samples.networks).numpy()
-        except (RuntimeError, MemoryError):  # out of memory, or no convergence
-            return INVALID
-        if not np.isfinite(scores).all() or np.ptp(scores) == 0:
-            return INVALID
-        return float(kendalltau(scores, accuracy).statistic)
+        return _tau(_scores(program, samples), accuracy)
+
+
+def _scores(program: Node, samples: Samples) -> NDArray[np.float64]:
+    """Score all networks; NaN where there is no memory for it, or no convergence."""
+    from spaces.proxy_programs.evaluation import evaluate
+
+    try:
+        scores = evaluate(program, samples.groups, samples.networks).numpy()
+    except (RuntimeError, MemoryError):
+        return np.full(samples.networks, np.nan)
+    return _rounded(scores)
+
+
+def _tau(scores: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
+    from scipy.stats import kendalltau
+
+    if not np.isfinite(scores).all() or np.ptp(scores) == 0:
+        return INVALID
+    return float(kendalltau(scores, accuracy).statistic)
 
 
 class ProgramBenchmark(Benchmark):
@@ -61,9 +95,15 @@ class ProgramBenchmark(Benchmark):
         train: tasks that steer, each a space, or ``space:dataset``.
         test: tasks that do not; of other spaces than those.
         networks: how many networks of each, drawn at random from its table.
+        held_out: how many further networks of each of ``train`` decide among the finalists of a
+            search; 0: no second look.
+        finalists: how many the best programs are, by value alone and on the front of value and
+            length, that get the second look.
         subsample: how many of them an evaluation sees, drawn anew each time; null: all.
         seed: of the networks.
-        combine: ``min`` or ``mean`` over the tasks.
+        combine: ``min`` or ``mean`` over the tasks, or their ``geometric`` mean, in which a gain
+            counts by its ratio: a task that nothing ranks well does not decide alone. It is the
+            smallest where one is not positive.
         directory: where the statistics are kept; by default beside the scores.
         processes: how many compute them.
         gigabytes: of disk that a task may take.
@@ -80,9 +120,11 @@ class ProgramBenchmark(Benchmark):
         train: Sequence[str],
         test: Sequence[str],
         networks: int = 80,
+        held_out: int = 80,
+        finalists: int = 20,
         subsample: int | None = None,
         seed: int = 0,
-        combine: Literal["min", "mean"] = "min",
+        combine: Literal["min", "mean", "geometric"] = "min",
         directory: str | None = None,
         processes: int = 1,
         gigabytes: float = 2.5,
@@ -100,23 +142,29 @@ class ProgramBenchmark(Benchmark):
                 "must not be tested on a space that it was evolved on."
             )
         least = 3
-        for key, value in (("networks", networks), ("subsample", subsample)):
+        counts = {"networks": networks, "subsample": subsample, "held_out": held_out or None}
+        for key, value in counts.items():
             if value is not None and value < least:
                 raise UsageError(f"benchmark.{key}={value} is not possible; give {least} or more.")
         if subsample is not None and subsample > networks:
             raise UsageError(
                 f"benchmark.subsample={subsample} exceeds benchmark.networks={networks}."
             )
-        if combine not in ("min", "mean"):
-            raise UsageError(f"benchmark.combine={combine} is unknown; choose one of: min, mean.")
+        if finalists < 1:
+            raise UsageError(f"benchmark.finalists={finalists} must be at least 1.")
+        if combine not in _COMBINE:
+            raise UsageError(
+                f"benchmark.combine={combine} is unknown; choose one of: {', '.join(_COMBINE)}."
+            )
         if processes < 1:
             raise UsageError(f"benchmark.processes={processes} must be at least 1.")
         self.space = space
         self.networks, self.subsample, self.seed, self.combine = networks, subsample, seed, combine
+        self.held_out, self.finalists = held_out, finalists
         self._directory, self._processes, self._gigabytes = directory, processes, gigabytes
         self._names = (tuple(train), tuple(test))
         self._spaces = {name: _space(name) for name in (*train, *test)}
-        self._tasks: dict[str, Task] = {}
+        self._tasks: dict[tuple[str, bool], Task] = {}
         self._known: dict[Architecture, Evaluation] = {}
 
     def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
@@ -129,14 +177,59 @@ class ProgramBenchmark(Benchmark):
         if self.subsample is not None:
             chosen = np.sort(rng.choice(self.networks, self.subsample, replace=False))
         train, test = ([self.task(name) for name in names] for names in self._names)
-        value = self._combined([task.correlation(program, chosen) for task in train])
+        value = self._valued(program, train, chosen)
         tested = nan = float("nan")
         if value > INVALID and test:
-            tested = self._combined([task.correlation(program) for task in test])
+            tested = self._valued(program, test, None)
         found = Evaluation(value, value, tested, nan)
         if self.subsample is None:
             self._known[key] = found
         return found
+
+    def conclude(self, archs: Sequence[str], val: Sequence[float]) -> list[dict[str, Any]]:
+        """Rank the finalists of a search by networks that it did not see, of the same spaces.
+
+        A row has the formula, its ``length``, its ``val``, the correlation on ``each`` task, held
+        out or of the test, and what the former (``held_out``) and the latter (``test``) combine to.
+        """
+        if not self.held_out:
+            return []
+        rows = [self._row(archs[place], val[place]) for place in self._finalists(archs, val)]
+        return sorted(rows, key=lambda row: (-row["held_out"], row["length"]))
+
+    def _row(self, arch: str, val: float) -> dict[str, Any]:
+        program = parse(arch)
+        again = {n: self.task(n, held_out=True).correlation(program) for n in self._names[0]}
+        tested = {n: self.task(n).correlation(program) for n in self._names[1]}
+        return {
+            "architecture": arch,
+            "length": program.size,
+            "val": val,
+            "held_out": self._combined(list(again.values())),
+            "test": self._combined(list(tested.values())) if tested else None,
+            "each": again | tested,
+        }
+
+    def _finalists(self, archs: Sequence[str], val: Sequence[float]) -> list[int]:
+        """Return places of the best programs, those on the front of value and length among them.
+
+        Of programs with the same value, which rank alike, the shortest counts.
+        """
+        words = np.array([parse(text).size for text in archs], np.float64)
+        values = np.array(val, np.float64)
+        found: dict[float, int] = {}
+        for place in (*front(values, words)[::-1], *np.lexsort((words, -values))):
+            if val[place] > INVALID:
+                found.setdefault(val[place], int(place))
+            if len(found) == self.finalists:
+                break
+        return list(found.values())
+
+    def cost(self, kind: str, device: str | None = None) -> Cost:
+        """Say how long programs are: ``length``, in words, is the only cost."""
+        if kind != "length":
+            raise UsageError(f"programs have no {kind}; choose cost=length.")
+        return Cost(kind, "words", "the formula", lambda archs: np.array([*map(len, archs)], float))
 
     def describe(self) -> dict[str, Any]:
         """Name tasks, networks, and how they are combined."""
@@ -149,24 +242,37 @@ class ProgramBenchmark(Benchmark):
             "train": list(train),
             "test_tasks": list(test),
             "networks": self.networks,
+            "held_out": self.held_out,
             "subsample": self.subsample,
             "seed": self.seed,
             "validation": f"{self.combine} over {', '.join(train)}",
             "test": f"{self.combine} over {', '.join(test)}" if test else None,
         }
 
-    def task(self, name: str) -> Task:
-        """Return one task, with its statistics."""
-        if name not in self._tasks:
-            self._tasks[name] = self._collect(name)
-        return self._tasks[name]
+    def task(self, name: str, held_out: bool = False) -> Task:
+        """Return one task, with its statistics: of the networks that steer, or of the others."""
+        key = (name, held_out)
+        if key not in self._tasks:
+            self._tasks[key] = self._collect(name, held_out)
+        return self._tasks[key]
+
+    def _valued(
+        self, program: Node, tasks: Sequence[Task], chosen: NDArray[np.int64] | None
+    ) -> float:
+        """Combine the correlations on ``tasks``; what is invalid on one is tried on no further."""
+        values: list[float] = []
+        for task in tasks:
+            values.append(task.correlation(program, chosen))
+            if values[-1] <= INVALID:
+                break
+        return self._combined(values)
 
     def _combined(self, values: Sequence[float]) -> float:
         if min(values) <= INVALID:
             return INVALID
-        return min(values) if self.combine == "min" else float(np.mean(values))
+        return _COMBINE[self.combine](values)
 
-    def _collect(self, name: str) -> Task:
+    def _collect(self, name: str, held_out: bool) -> Task:
         from proxies.batch import pictures
         from proxies.samples import collect
         from proxies.service import progress
@@ -174,28 +280,38 @@ class ProgramBenchmark(Benchmark):
 
         space = self._spaces[name]
         table = space.table()
-        rng = np.random.default_rng(self.seed)
-        found: dict[Architecture, None] = {}
-        while len(found) < self.networks:
-            found.update(dict.fromkeys(space.sample(rng, self.networks - len(found))))
-        archs = list(found)
+        archs = self._networks(space, held_out)
         column = table.test if table.test is not None else table.val
         assert column is not None
         sign = 1.0 if table.higher_is_better else -1.0
         folder = (
             Path(self._directory) if self._directory else Path(default_path()).parent / "statistics"
         )
-        with progress(f"statistics of {name}", len(archs), True) as step:
+        title = f"statistics of {name}" + ", held out" * held_out
+        with progress(title, len(archs), True) as step:
             samples = collect(
                 space,
                 archs,
                 pictures(space),
                 folder,
+                statistics=self.space.statistics,
                 processes=self._processes,
                 largest=self._gigabytes,
                 on_step=step,
             )
         return Task(name, samples, sign * column[table.rows(archs)].astype(np.float64))
+
+    def _networks(self, space: SearchSpace, held_out: bool) -> list[Architecture]:
+        """Draw the networks of a task: those that steer, then those that do not."""
+        rng = np.random.default_rng(self.seed)
+        steering = distinct(space, rng, self.networks)
+        if not held_out:
+            return steering
+        others: dict[Architecture, None] = {}
+        while len(others) < self.held_out:
+            drawn = space.sample(rng, self.held_out - len(others))
+            others.update(dict.fromkeys(arch for arch in drawn if arch not in steering))
+        return list(others)
 
 
 def _space(task: str) -> SearchSpace:

@@ -62,7 +62,10 @@ def program(record: Statistics, *, formula: str = EZNAS_A) -> Tensor:
     """
     from spaces.proxy_programs.evaluation import evaluate
 
-    return evaluate(parse(formula), record.groups(), 1)
+    read = parse(formula)
+    words = {node.name.rpartition("_")[2] for node in read.walk()}
+    scenario = "data" if words & {"data", "perturbed"} else "noise"
+    return evaluate(read, record.groups(scenario), 1)
 
 
 _released = functools.partial(

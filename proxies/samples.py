@@ -33,7 +33,7 @@ from proxies.passes.statistics import Statistics, Unit
 from proxies.stack import Single
 from spaces.base import Architecture, SearchSpace
 from spaces.initial_weights import InitialWeights
-from spaces.proxy_programs.formula import SCENARIOS
+from spaces.proxy_programs.formula import SCENARIOS, TERMINALS
 from spaces.proxy_programs.operations import Values
 
 _VERSION: Final = 1
@@ -104,6 +104,7 @@ def collect(
     folder: Path,
     *,
     cut: Cut | None = None,
+    statistics: Sequence[str] = TERMINALS,
     processes: int = 1,
     largest: float = 10.0,
     on_step: Callable[[int], None] | None = None,
@@ -120,6 +121,7 @@ def collect(
         folder: under which the samples of this space, these architectures and this batch get a
             folder of their own.
         cut: how much is kept.
+        statistics: which are computed and kept.
         processes: how many.
         largest: gigabytes that the samples may take, judged by the first network.
         on_step: called with the number of networks that were added.
@@ -127,13 +129,13 @@ def collect(
     Raises :class:`UsageError` where ``largest`` would be exceeded.
     """
     cut = cut or Cut()
-    home = folder / _key(space, archs, batch, cut)
+    home = folder / _key(space, archs, batch, cut, statistics)
     if not (home / "done").exists():
         home.mkdir(parents=True, exist_ok=True)
         missing = [n for n in range(len(archs)) if not (home / f"{n}.npz").exists()]
         if on_step:
             on_step(len(archs) - len(missing))
-        work = _Work(space, batch, home, cut)
+        work = _Work(space, batch, home, cut, tuple(statistics))
         for done, size in enumerate(_run(work, [(n, archs[n]) for n in missing], processes)):
             needed = size * len(archs) / 1e9
             if done == 0 and needed > largest:
@@ -147,8 +149,15 @@ def collect(
     return _open(home, len(archs))
 
 
-def _key(space: SearchSpace, archs: Sequence[Architecture], batch: Minibatch, cut: Cut) -> str:
-    words = [_VERSION, space.network_key(), batch.fingerprint, vars(cut), list(map(list, archs))]
+def _key(
+    space: SearchSpace,
+    archs: Sequence[Architecture],
+    batch: Minibatch,
+    cut: Cut,
+    statistics: Sequence[str],
+) -> str:
+    kept = vars(cut) | {"statistics": sorted(statistics)}
+    words = [_VERSION, space.network_key(), batch.fingerprint, kept, list(map(list, archs))]
     text = json.dumps(words, sort_keys=True)
     return f"{space.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -159,6 +168,7 @@ class _Work:
     batch: Minibatch
     home: Path
     cut: Cut
+    statistics: tuple[str, ...]
 
     def __call__(self, task: tuple[int, Architecture]) -> int:
         """Write the samples of one network; return their size in bytes."""
@@ -170,7 +180,7 @@ class _Work:
         with engine.session():
             run = Run(stack, self.batch.to(engine.device, torch.float32), {"statistics"})
             with contextlib.suppress(ValueError, RuntimeError):  # else it has no units
-                arrays = _sampled(run.record("statistics"), self.cut)
+                arrays = _sampled(run.record("statistics"), self.cut, self.statistics)
         _write(self.home / f"{number}.npz", partial(_save_all, arrays))
         return sum(array.nbytes for array in arrays.values())
 
@@ -183,16 +193,21 @@ def _run(work: _Work, tasks: Sequence[tuple[int, Architecture]], processes: int)
         yield from pool.map(work, tasks)
 
 
-def _sampled(statistics: Statistics, cut: Cut) -> Arrays:
-    """Cut what is recorded of each unit; names are ``unit/statistic``."""
+def _sampled(statistics: Statistics, cut: Cut, names: Sequence[str]) -> Arrays:
+    """Cut what is recorded of each unit; names in the files are ``unit/statistic``."""
     found: Arrays = {}
-    recorded = {scenario: statistics.of(scenario) for scenario in SCENARIOS}
-    for place, unit in enumerate(recorded["noise"]):
+    gradients = any("gradient" in name for name in names)
+    words = {word for name in names for word in name.split("_")}
+    if "perturbed" in words:
+        words.add("data")
+    needed = [scenario for scenario in SCENARIOS if scenario in words] or ["noise"]
+    recorded = {scenario: statistics.of(scenario, gradients=gradients) for scenario in needed}
+    for place, unit in enumerate(recorded[needed[0]]):
         tensors = {"weight": unit.weight} | _scenarios(
             {scenario: units[place] for scenario, units in recorded.items()}
         )
-        for name, tensor in tensors.items():
-            kept = cut.of(tensor, name.split("_")[0])
+        for name in names:
+            kept = cut.of(tensors[name], name.split("_")[0])
             found[f"{place}/{name}"] = kept.contiguous().numpy()
         counts = [unit.weight.numel(), *(unit.recorded[f].numel() for f in _FAMILIES[1:])]
         for family, count in zip(_FAMILIES, counts, strict=True):
@@ -203,9 +218,10 @@ def _sampled(statistics: Statistics, cut: Cut) -> Arrays:
 
 def _scenarios(units: dict[str, Unit]) -> dict[str, Tensor]:
     """Name every tensor of a unit; perturbed ones as differences."""
-    data = units["data"].recorded
     return {
-        f"{kind}_{scenario}": tensor - data[kind] if scenario == "perturbed" else tensor
+        f"{kind}_{scenario}": tensor - units["data"].recorded[kind]
+        if scenario == "perturbed"
+        else tensor
         for scenario, unit in units.items()
         for kind, tensor in unit.recorded.items()
     }
@@ -221,9 +237,7 @@ def _merge(home: Path, networks: int) -> None:
                 place, _, statistic = name.partition("/")
                 units.setdefault(place, {})[statistic] = file[name]
         for unit in units.values():
-            shapes = tuple(
-                unit[f].shape for f in ("weight", *(f"{k}_noise" for k in _FAMILIES[1:]))
-            )
+            shapes = tuple(array.shape for _, array in sorted(unit.items()))
             group = groups.setdefault(shapes, {})
             for name, array in (unit | {"networks": np.int64(number)}).items():
                 group.setdefault(name, []).append(np.asarray(array))

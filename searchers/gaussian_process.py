@@ -70,7 +70,7 @@ def standardised(values: NDArray[np.float64]) -> Floats:
     best, median = known.max(), np.median(known)
     if best > median:
         known = np.maximum(known, median - _REACH * (best - median))
-    spread = known.std()
+    spread = known.std() if np.ptp(known) > 0 else 1.0
     return np.asarray((known - known.mean()) / (spread if spread > 0 else 1.0), np.float64)
 
 

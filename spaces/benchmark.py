@@ -65,6 +65,14 @@ class Benchmark(ABC):
         """Return what steers a search for each of ``archs``, if that is known beforehand."""
         return None
 
+    def conclude(self, archs: Sequence[str], val: Sequence[float]) -> list[dict[str, Any]]:
+        """Look again, more closely, at the best that a finished search found.
+
+        ``archs`` are written out, ``val`` their validation values. Returns what ``summary.json``
+        shall say of each finalist, the one to take first; nothing where there is no second look.
+        """
+        return []
+
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Name everything that a reader must know to say which accuracy is meant."""

@@ -24,7 +24,9 @@ stem, it is a unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -36,19 +38,20 @@ from torch.overrides import TorchFunctionMode
 from proxies.passes.drawing import gaussian, gaussian_weights
 from proxies.passes.modes import out_of_place, training
 from proxies.passes.run import Run, register_pass
-from spaces.proxy_programs.formula import KINDS, SCENARIOS
+from spaces.proxy_programs.formula import SCENARIOS
 from spaces.proxy_programs.operations import Values
 
 EXAMPLES: Final = 16
 """Inputs of each kind, as published; fewer where the minibatch is smaller."""
 
+_VALUES: Final = ("input", "preactivation", "activation")
 _PERTURBATION: Final = 0.1
 _LINEAR: Final = 0.01
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One call of one unit: its weight, and by kind what was recorded, values and gradients.
+    """One call of one unit: its weight, and by kind what was recorded, values or gradients too.
 
     ``alive`` says whether a gradient flows from it; where it does not, gradients are 0.
     """
@@ -61,51 +64,79 @@ class Unit:
 class Statistics:
     """The units of one network; what each kind of input makes of them is recorded when asked for.
 
-    ``of`` returns the units in the order of calls, for one of the three scenarios.
+    It does not keep the run alive: in a circle all that was recorded would outlive its network.
     """
 
-    def __init__(self, of: Callable[[str], list[Unit]]) -> None:
-        self.of = of
+    def __init__(self, run: Run) -> None:
+        self._run = weakref.ref(run)
+        self._known: dict[str, list[Unit]] = {}
+        self._stacked: dict[tuple[str, tuple[int, ...]], Values] = {}
 
-    def groups(self) -> Iterator[UnitsAlike]:
-        """Yield the units, those of the same shapes together."""
+    def of(self, scenario: str, *, gradients: bool = True) -> list[Unit]:
+        """Return the units in the order of calls, for one of the three scenarios.
+
+        Without ``gradients`` the network only runs forwards, which is most of the time saved.
+        Raises ``ReferenceError`` for what was not asked for while there was a run.
+        """
+        name = f"statistics_{scenario}" + "_gradients" * gradients
+        run = self._run()
+        if run is not None:  # it counts the time
+            record = run.record(name)
+            self._known[name] = record if gradients else record.units
+        elif name not in self._known:
+            raise ReferenceError(f"the run that would record {name} is over")
+        return self._known[name]
+
+    def stacked(self, name: str, places: tuple[int, ...], scenario: str) -> Values:
+        """Return one of the 22 statistics of the units in ``places``, for all that read it."""
+        key = (name, places)
+        if key not in self._stacked:
+            if name == "weight":
+                data = torch.stack([self.of(scenario, gradients=False)[p].weight for p in places])
+            else:
+                kind, _, of = name.rpartition("_")
+                data = self._recorded(kind, of, places)
+                if of == "perturbed":
+                    data = data - self._recorded(kind, "data", places)
+            self._stacked[key] = Values(data, data.new_full((len(data),), data[0].numel()))
+        return self._stacked[key]
+
+    def _recorded(self, kind: str, scenario: str, places: tuple[int, ...]) -> Tensor:
+        units = self.of(scenario, gradients="gradient" in kind)
+        return torch.stack([units[place].recorded[kind] for place in places])
+
+    def groups(self, scenario: str = "noise") -> Iterator[UnitsAlike]:
+        """Yield the units, those of the same shapes together.
+
+        ``scenario`` is one that will be asked for anyway: shapes, weights and where gradients flow
+        are the same in every one.
+        """
         places: dict[tuple[torch.Size, ...], list[int]] = {}
-        # Shapes are the same in every scenario; noise needs no data.
-        for place, unit in enumerate(self.of("noise")):
-            shapes = (unit.weight.shape, *(unit.recorded[kind].shape for kind in KINDS))
+        for place, unit in enumerate(self.of(scenario, gradients=False)):
+            shapes = (unit.weight.shape, *(value.shape for value in unit.recorded.values()))
             places.setdefault(shapes, []).append(place)
         for members in places.values():
-            yield UnitsAlike(self, members)
+            yield UnitsAlike(self, members, scenario)
 
 
 class UnitsAlike:
     """Units of one network that have the same shapes, for programs to be evaluated on."""
 
-    def __init__(self, statistics: Statistics, places: Sequence[int]) -> None:
-        self._statistics, self._places = statistics, places
+    def __init__(self, statistics: Statistics, places: Sequence[int], scenario: str) -> None:
+        self._statistics, self._places, self._scenario = statistics, tuple(places), scenario
+        units = statistics.of(scenario, gradients=False)
         self.networks = torch.zeros(len(places), dtype=torch.int64)
-        self.alive = torch.tensor([unit.alive for unit in self._units("noise")])
+        self.alive = torch.tensor([units[place].alive for place in places])
 
     def terminal(self, name: str) -> Values:
         """Return one of the 22 statistics of each unit."""
-        if name == "weight":
-            data = torch.stack([unit.weight for unit in self._units("noise")])
-        else:
-            kind, _, scenario = name.rpartition("_")
-            data = torch.stack([unit.recorded[kind] for unit in self._units(scenario)])
-            if scenario == "perturbed":
-                data = data - torch.stack([unit.recorded[kind] for unit in self._units("data")])
-        return Values(data, data.new_full((len(data),), data[0].numel()))
-
-    def _units(self, scenario: str) -> list[Unit]:
-        units = self._statistics.of(scenario)
-        return [units[place] for place in self._places]
+        return self._statistics.stacked(name, self._places, self._scenario)
 
 
 @register_pass("statistics")
 def statistics(run: Run) -> Statistics:
     """Give the statistics of the units, for all three kinds of inputs, each when asked for."""
-    return Statistics(lambda scenario: run.record(f"statistics_{scenario}"))
+    return Statistics(run)
 
 
 class _Draw(NamedTuple):
@@ -131,17 +162,30 @@ def _draw(run: Run) -> _Draw:
 
 def _register(scenario: str) -> None:
     @register_pass(f"statistics_{scenario}")
-    def _(run: Run) -> list[Unit]:
+    def _(run: Run) -> _Forwards:
         draw: _Draw = run.record("statistics_draw")
-        return _units(run, draw.tensors, draw.inputs[scenario])
+        return _forwards(run, draw.tensors, draw.inputs[scenario])
+
+    @register_pass(f"statistics_{scenario}_gradients")
+    def _(run: Run) -> list[Unit]:
+        forwards: _Forwards = run.record(f"statistics_{scenario}")
+        return _backwards(forwards)
+
+
+class _Forwards(NamedTuple):
+    """The units of a network that ran, and what their gradients are of."""
+
+    units: list[Unit]
+    outputs: Tensor
+    wanted: list[tuple[Tensor, ...]]
 
 
 for _scenario in SCENARIOS:
     _register(_scenario)
 
 
-def _units(run: Run, tensors: dict[str, Tensor], inputs: Tensor) -> list[Unit]:
-    """Run the network, find its units, and differentiate the sum of its outputs."""
+def _forwards(run: Run, tensors: dict[str, Tensor], inputs: Tensor) -> _Forwards:
+    """Run the network and find its units."""
     stack = run.single
     parameters = {name for name, _ in stack.module.named_parameters()}
     tensors = {
@@ -156,18 +200,37 @@ def _units(run: Run, tensors: dict[str, Tensor], inputs: Tensor) -> list[Unit]:
     found = [parts for parts in found if not parts.stem] or found
     if not found:
         raise ValueError("the network has no convolution that BatchNorm follows")
-    wanted = [tensor for parts in found for tensor in parts[:4]]
-    gradients = iter(torch.autograd.grad(outputs.sum(), wanted, allow_unused=True))
+    reached = _reached(outputs)
     units = []
     for weight, *values, _ in found:
-        of_weight, *of_values = (next(gradients) for _ in range(4))
-        recorded = {"weight_gradient": _or_zero(of_weight, weight)}
-        kinds = ("input", "preactivation", "activation")
-        for kind, value, gradient in zip(kinds, values, of_values, strict=True):
-            recorded[kind] = value.detach()
-            recorded[f"{kind}_gradient"] = _or_zero(gradient, value)
-        units.append(Unit(weight.detach(), recorded, of_weight is not None))
+        recorded = dict(zip(_VALUES, (value.detach() for value in values), strict=True))
+        units.append(Unit(weight.detach(), recorded, id(weight) in reached))
+    return _Forwards(units, outputs, [parts[:4] for parts in found])
+
+
+def _backwards(forwards: _Forwards) -> list[Unit]:
+    """Differentiate the sum of the outputs."""
+    wanted = [tensor for parts in forwards.wanted for tensor in parts]
+    found = torch.autograd.grad(forwards.outputs.sum(), wanted, allow_unused=True)
+    gradients = iter(map(_or_zero, found, wanted))
+    units = []
+    for unit in forwards.units:
+        of_this = {f"{kind}_gradient": next(gradients) for kind in ("weight", *_VALUES)}
+        units.append(dataclasses.replace(unit, recorded=unit.recorded | of_this))
     return units
+
+
+def _reached(outputs: Tensor) -> set[int]:
+    """Return ids of the weights from which a gradient flows."""
+    found, seen, ahead = set(), set(), [outputs.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        found.add(id(getattr(node, "variable", None)))
+        ahead += [behind for behind, _ in node.next_functions]
+    return found
 
 
 def _or_zero(gradient: Tensor | None, like: Tensor) -> Tensor:

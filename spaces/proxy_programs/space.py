@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture, SearchSpace
 from spaces.proxy_programs.formula import ARITIES, SUM, TERMINALS, Node, parse
 from spaces.proxy_programs.kinds import kind_of
@@ -61,14 +61,22 @@ class ProxyPrograms(SearchSpace):
         longest: words of a formula, at most.
         sums: whether half of the programs drawn are summed over the units of a network, where the
             others are averaged as in the paper.
+        statistics: which of the 22 they may read; null: all. What none of them needs is not
+            computed: without gradients networks only run forwards, on noise alone only once.
 
-    Raises :class:`UsageError` for bounds that leave nothing, and where deap is missing.
+    Raises :class:`UsageError` for bounds that leave nothing, for statistics that there are not,
+    and where deap is missing.
     """
 
     name = "proxy_programs"
 
     def __init__(
-        self, shallowest: int = 2, deepest: int = 6, longest: int = 32, sums: bool = True
+        self,
+        shallowest: int = 2,
+        deepest: int = 6,
+        longest: int = 32,
+        sums: bool = True,
+        statistics: Sequence[str] | None = None,
     ) -> None:
         if not 1 <= shallowest <= deepest <= 30:
             raise UsageError(
@@ -79,6 +87,12 @@ class ProxyPrograms(SearchSpace):
             raise UsageError(f"space.longest={longest} must exceed space.shallowest={shallowest}.")
         self.decisions = ()
         self.shallowest, self.deepest, self.longest, self.sums = shallowest, deepest, longest, sums
+        self.statistics = TERMINALS if statistics is None else tuple(statistics)
+        for name in self.statistics:
+            if name not in TERMINALS:
+                raise unknown_name("space.statistics", name, TERMINALS)
+        if not self.statistics:
+            raise UsageError("space.statistics=[] leaves nothing to read; name one, or null.")
         try:
             from deap import gp
         except ModuleNotFoundError:
@@ -88,7 +102,7 @@ class ProxyPrograms(SearchSpace):
             ) from None
         self._gp = gp
         self._words = gp.PrimitiveSet("PROGRAM", 0)
-        for name in TERMINALS:
+        for name in self.statistics:
             self._words.addTerminal(name, name=name)
         for name, arity in ARITIES.items():
             self._words.addPrimitive(_unused, arity, name=name)
@@ -106,7 +120,7 @@ class ProxyPrograms(SearchSpace):
         body = program.arguments[0] if program.name == SUM else program
         return (
             (self.sums or body is program)
-            and all(node.name != SUM for node in body.walk())
+            and all(node.name in ARITIES or node.name in self.statistics for node in body.walk())
             and self.shallowest <= body.depth <= self.deepest
             and body.size <= self.longest
             and kind_of(body) is not None

@@ -179,7 +179,7 @@ MISTAKES = {
     "guidance=divine": "guidance=divine is unknown; choose one of: move, none, warmup",
     "searcher=touchstone searcher.features=[vote]": "vote ranks architectures within a set",
     "searcher=touchstone searcher.features=synflow": "searcher.features=synflow must be a list",
-    "experiment=nope": "experiment=nope is unknown; choose one of: eznas",
+    "experiment=nope": "experiment=nope is unknown; choose one of: darts",
     "searcher=null": "must be a string",
     "searcher.population=many": "searcher.population=many must be a whole number",
     "searcher.population=0": "searcher.population=0 must be at least 1",
@@ -240,17 +240,26 @@ def test_programs_are_evolved_and_a_killed_evolution_goes_on(run, tmp_path):
         "benchmark.train=[nats_size]",
         "benchmark.test=[]",
         "benchmark.networks=4",
+        "benchmark.held_out=3",
+        "benchmark.finalists=2",
         "benchmark.subsample=3",
+        "cost=length",
         f"benchmark.directory={tmp_path / 'statistics'}",
         "budget.models=24",
         "trials=1",
     ]
-    run("run_search.py", *settings, "hydra.run.dir=whole")
+    printed = run("run_search.py", *settings, "hydra.run.dir=whole").stdout
     found = rows(tmp_path / "whole")
+    ((first, second),) = json.loads((tmp_path / "whole/summary.json").read_text())["finalists"]
+    assert f"trial 0 found {first['architecture']}\n" in printed
+    assert first["held_out"] >= second["held_out"]
+    assert first["each"] == {"nats_size": first["held_out"]}
     assert len({row["architecture"] for row in found}) == 24
+    assert all(int(row["length"]) > 2 for row in found)
     assert all(-1 <= float(row["val"]) <= 1 for row in found)
     (tmp_path / "killed").mkdir()
     lines = (tmp_path / "whole" / "journal.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "killed" / "journal.jsonl").write_text("".join(lines[:12]) + lines[12][:20])
-    run("run_search.py", *settings, "hydra.run.dir=killed")
+    resumed = run("run_search.py", *settings, "hydra.run.dir=killed")
     assert rows(tmp_path / "killed") == found
+    assert resumed.stdout.splitlines()[-1:] == printed.splitlines()[-1:]

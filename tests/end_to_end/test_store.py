@@ -37,7 +37,7 @@ def test_from_scores_to_a_table_that_a_space_ships(run, mine, tmp_path):
     cells = [(0, 0, 0, 1, 0, 0), (0,) * 6, (0, 1, 1, 4, 0, 2)]
     (tmp_path / "archs.txt").write_text("\n".join(map(space.format, cells)))
     service = ScoringService(space, store=tmp_path / "own.sqlite", shipped=False)
-    table = service.score(cells, ["synflow", "params"])
+    table = service.score(cells, ["synflow", "l2_norm"])
     assert service.computed == 6
     service.close()
     subprocess.run(
@@ -50,7 +50,7 @@ def test_from_scores_to_a_table_that_a_space_ships(run, mine, tmp_path):
     )
     printed = run(
         "run_score.py",
-        *("archs=archs.txt", "proxies=[synflow,params]", "space._target_=mine.space.Mine"),
+        *("archs=archs.txt", "proxies=[synflow,l2_norm]", "space._target_=mine.space.Mine"),
         "hydra.run.dir=out",
         env=settings(tmp_path),
     ).stdout

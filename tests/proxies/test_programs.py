@@ -1,6 +1,8 @@
 """Programs over the statistics of units: the statistics by definition, and the proxies."""
 
+import gc
 import math
+import weakref
 
 import pytest
 import torch
@@ -150,8 +152,9 @@ def test_statistics_of_a_postactivated_unit():
 
 def test_perturbed_statistics_are_differences_to_data():
     torch.manual_seed(0)
-    _, found = statistics(Preactivated(), torch.randn(4, 3, 8, 8))
+    run, found = statistics(Preactivated(), torch.randn(4, 3, 8, 8))
     (first, _) = found.groups()
+    assert run.seconds("statistics_perturbed") == 0
     by_hand = [
         found.of("perturbed")[0].recorded[kind] - found.of("data")[0].recorded[kind]
         for kind in ("input", "weight_gradient")
@@ -159,6 +162,23 @@ def test_perturbed_statistics_are_differences_to_data():
     assert torch.equal(first.terminal("input_perturbed").data[0], by_hand[0])
     assert torch.equal(first.terminal("weight_gradient_perturbed").data[0], by_hand[1])
     assert 0 < float(by_hand[0].abs().mean()) < 1
+
+
+def test_what_is_recorded_goes_with_its_run():
+    """In a circle with it the features of hundreds of networks would wait for the collector."""
+    run, found = statistics(Preactivated(), torch.randn(4, 3, 8, 8))
+    (unit, _) = found.of("noise", gradients=False)
+    assert set(unit.recorded) == {"input", "preactivation", "activation"}
+    gone = weakref.ref(run)
+    gc.disable()
+    try:
+        del run
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert found.of("noise", gradients=False)[0] is unit
+    with pytest.raises(ReferenceError):
+        found.of("noise")
 
 
 def test_a_unit_that_feeds_nothing_counts_zero():
@@ -169,7 +189,7 @@ def test_a_unit_that_feeds_nothing_counts_zero():
 
     model, inputs = Idle(), torch.randn(4, 3, 8, 8)
     _, found = statistics(model, inputs)
-    alive = [unit.alive for unit in found.of("noise")]
+    alive = [unit.alive for unit in found.of("noise", gradients=False)]
     assert alive == [True, False, True]  # the weights of the first are used twice
     (score,) = score_model(model, inputs, proxies=["program(formula='numel(weight)')"]).values()
     assert score == (216 + 0 + 216) / 3

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from conf.errors import UsageError
-from proxies import ScoringService, samples
+from proxies import ScoringService, program_benchmark, samples
 from proxies.batch import pictures
 from proxies.program_benchmark import INVALID, ProgramBenchmark, Task
 from proxies.samples import Cut, collect
 from spaces.proxy_programs.evaluation import evaluate
 from spaces.proxy_programs.formula import parse
+from spaces.proxy_programs.operations import OPERATIONS
 from spaces.proxy_programs.space import ProxyPrograms
 from tests.proxies.tiny_space import TinySpace
 
@@ -103,12 +104,41 @@ def test_a_program_that_is_not_finite_or_constant_is_invalid(space, batch, tmp_p
     assert -1 <= task.correlation(parse("frobenius(input_gradient_noise)")) <= 1
 
 
+@pytest.mark.parametrize("names", [["weight", "input_noise"], ["activation_perturbed"]])
+def test_some_of_the_statistics_are_those_of_all(space, batch, tmp_path, names):
+    whole = collect(space, ARCHS, batch, tmp_path)
+    some = collect(space, ARCHS, batch, tmp_path, statistics=names)
+    for name in names:
+        scores = [evaluate(parse(f"frobenius({name})"), s.groups, 4) for s in (whole, some)]
+        assert torch.equal(*scores)
+    with pytest.raises(KeyError):
+        evaluate(parse("mean(input_gradient_data)"), some.groups, 4)
+
+
+def test_a_program_that_runs_out_of_memory_is_invalid(space, batch, tmp_path, monkeypatch):
+    task = Task("tiny", collect(space, ARCHS, batch, tmp_path), np.arange(4.0))
+    for too_much in (lambda a: a.like(torch.empty(2**52)), lambda a: bytearray(2**62)):
+        monkeypatch.setitem(OPERATIONS, "abs", too_much)
+        assert task.correlation(parse("mean(abs(weight))")) == INVALID
+
+
+def test_rounding_ranks_nothing():
+    scores = np.array([1.0, 1.0 + 1e-7, -3e30, -3e30 * (1 + 1e-7), 0.0, 2e-30, 1.001])
+    rounded = program_benchmark._rounded(scores)
+    assert rounded[0] == rounded[1] < rounded[6]
+    assert rounded[2] == rounded[3]
+    assert rounded[4] == 0 < rounded[5]
+    np.testing.assert_allclose(rounded, scores, rtol=2e-5)
+
+
 MISTAKES = {
     "programs; choose space=proxy_programs": {"space": TinySpace()},
     "names no task": {"train": []},
     "share nats_size": {"train": ["nats_size"], "test": ["nats_size:cifar100"]},
     "the task moonbase is no space": {"train": ["moonbase"]},
     "benchmark.networks=2": {"networks": 2},
+    "benchmark.held_out=2": {"held_out": 2},
+    "benchmark.finalists=0": {"finalists": 0},
     "exceeds benchmark.networks=5": {"networks": 5, "subsample": 6},
     "benchmark.combine=max": {"combine": "max"},
     "benchmark.processes=0": {"processes": 0},
@@ -136,3 +166,59 @@ def test_a_benchmark_steers_by_one_space_and_tests_on_another(tmp_path):
     assert benchmark.evaluate(programs.canonical(arch), rng) is found
     invalid = benchmark.evaluate(programs.parse("invert(zeros(weight))"), rng)
     assert (invalid.objective, np.isnan(invalid.test)) == (INVALID, True)
+
+
+def test_finalists_meet_networks_that_did_not_steer(tmp_path):
+    programs = ProxyPrograms(statistics=["weight", "input_noise", "activation_noise"])
+    benchmark = ProgramBenchmark(
+        programs,
+        ["nats_size"],
+        [],
+        networks=3,
+        held_out=4,
+        finalists=3,
+        directory=str(tmp_path),
+    )
+    steering, others = benchmark.task("nats_size"), benchmark.task("nats_size", held_out=True)
+    assert (steering.samples.networks, others.samples.networks) == (3, 4)
+    val = {
+        "frobenius(sign(input_noise))": 0.5,
+        "frobenius(sign(abs(sign(input_noise))))": 0.6,
+        "frobenius(abs(sign(input_noise)))": 0.5,  # as good as the first, and longer
+        "invert(zeros(weight))": INVALID,
+        "mean(exp(activation_noise))": 0.1,
+        "numel(weight)": 0.4,
+        "mean_abs(square(relu(input_noise)))": 0.2,
+    }
+    rows = benchmark.conclude(list(val), list(val.values()))
+    assert {row["architecture"] for row in rows} == {
+        "frobenius(sign(abs(sign(input_noise))))",
+        "frobenius(sign(input_noise))",
+        "numel(weight)",
+    }
+    for row in rows:
+        expected = others.correlation(parse(row["architecture"]))
+        assert row["held_out"] == row["each"]["nats_size"] == expected
+        assert (row["val"], row["test"]) == (val[row["architecture"]], None)
+    assert [row["held_out"] for row in rows] == sorted((r["held_out"] for r in rows), reverse=True)
+    benchmark.held_out = 0
+    assert benchmark.conclude(list(val), list(val.values())) == []
+
+
+def test_the_cost_of_a_program_is_its_length(tmp_path):
+    programs = ProxyPrograms()
+    benchmark = ProgramBenchmark(programs, ["nats_size"], [])
+    arch = programs.parse("sum_over_units(frobenius(abs(weight)))")
+    assert benchmark.cost("length")([arch]).tolist() == [4]
+    with pytest.raises(UsageError, match="programs have no flops; choose cost=length"):
+        benchmark.cost("flops")
+
+
+@pytest.mark.parametrize(("combine", "expected"), [("min", 0.2), ("mean", 0.5), ("geometric", 0.4)])
+def test_tasks_are_combined(combine, expected):
+    benchmark = ProgramBenchmark(ProxyPrograms(), ["nats_size"], [], combine=combine)
+    assert benchmark._combined([0.2, 0.8]) == pytest.approx(expected)
+    assert benchmark._combined([0.2, INVALID]) == INVALID
+    assert benchmark._combined([-0.2, -0.4, 0.9]) == pytest.approx(
+        0.1 if combine == "mean" else -0.4
+    )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import check_grad
 from scipy.stats import multivariate_t, norm
@@ -112,6 +112,7 @@ def test_expected_improvement_orders_the_hopeless():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30))
+@example([699051.1512770748] * 3)
 def test_standardised_keeps_the_order(values):
     ours = standardised(np.array(values))
     order = np.argsort(values, kind="stable")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from conf.errors import UsageError
 from spaces.proxy_programs.evaluation import evaluate
-from spaces.proxy_programs.formula import SUM, parse
+from spaces.proxy_programs.formula import SUM, TERMINALS, parse
 from spaces.proxy_programs.kinds import kind_of
 from spaces.proxy_programs.simplify import simplify
 from spaces.proxy_programs.space import ProxyPrograms, decode, encode
@@ -33,6 +33,17 @@ def test_samples_are_valid_programs_of_either_kind(space, archs):
     assert 10 < sum(program.name == SUM for program in programs) < 50
     averaged = ProxyPrograms(sums=False).sample(np.random.default_rng(1), 20)
     assert all(decode(arch).name != SUM for arch in averaged)
+
+
+def test_programs_read_what_they_may():
+    space = ProxyPrograms(statistics=["weight", "input_noise"])
+    drawn = space.sample(np.random.default_rng(1), 40)
+    rng = np.random.default_rng(2)
+    drawn += [space.mutate(arch, rng) for arch in drawn[:20]]
+    read = {node.name for arch in drawn for node in space.program(arch).walk()} & set(TERMINALS)
+    assert read == {"weight", "input_noise"}
+    assert not space.is_valid(space.parse("abs(abs(weight_gradient_noise))"))
+    assert space.is_valid(space.parse("abs(abs(input_noise))"))
 
 
 def test_chance_is_the_generators(space, archs):
