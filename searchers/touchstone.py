@@ -205,6 +205,8 @@ class Touchstone(Searcher):
 
     def _ranked(self, rng: np.random.Generator) -> list[Architecture]:
         """Return what is not trained yet by expected improvement, as much as a choice needs."""
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
         archs = self._candidates.archs
         pending = [arch for arch in self._pending or () if arch in self._candidates.place]
         free = np.ones(len(archs), np.bool_)
@@ -212,7 +214,9 @@ class Touchstone(Searcher):
         if not free.any():
             return []
         known = bool(self._archs)
-        improvement = self._improvement(pending) if known else rng.random(len(archs))
+        # Threads that wait for one another cost more than these small matrices.
+        with threadpool_limits(1):
+            improvement = self._improvement(pending) if known else rng.random(len(archs))
         improvement = np.where(free, improvement, -np.inf)
         if not self.guidance.move:
             return [archs[int(np.argmax(improvement))]]
