@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer, Scores
     from searchers.journal import Journal
+    from spaces.base import SearchSpace
     from spaces.benchmark import Benchmark
     from spaces.costs import Cost
 
@@ -119,6 +120,15 @@ class Settings:
         del config["targets"]
         return config
 
+    def service_for(self, space: SearchSpace) -> ScoringService:
+        """Return what scores the architectures of ``space``."""
+        return build(  # type: ignore[no-any-return]
+            self.service,
+            "service",
+            space=space,
+            batch=lambda space: build(self.batch, "batch", space=space),
+        )
+
     def guidance_for(self, scorer: Scorer | None, scores: Scores | None) -> Guidance:
         """Make the guidance of one trial."""
         from searchers.guidance import Guidance
@@ -176,12 +186,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     scorer = scores = None
     judge: dict[str, Any] = {}
     if settings.scored:
-        service = build(
-            settings.service,
-            "service",
-            space=space,
-            batch=lambda space: build(settings.batch, "batch", space=space),
-        )
+        service = settings.service_for(space)
         scores = ProxyScores(service)
     if settings.guided:
         scorer = build(settings.proxy, "proxy", service=service)

@@ -42,12 +42,7 @@ def maker(settings: Settings, benchmark: TableBenchmark) -> Callable[[int], Sear
     scorer = scores = None
     space = benchmark.space
     if settings.scored:
-        service = build(
-            settings.service,
-            "service",
-            space=space,
-            batch=lambda space: build(settings.batch, "batch", space=space),
-        )
+        service = settings.service_for(space)
         scores = ProxyScores(service)
         if settings.guided:
             scorer = build(settings.proxy, "proxy", service=service)

@@ -6,7 +6,7 @@ architecture of the highest expected improvement over everything known is traine
 
 The covariance of two architectures is the sum of
 
-- a quarter to each of two of exp(-sum of theta_g |x_g - x'_g|^2): of architectures as they are
+- half, shared by one or two, of exp(-sum of theta_g |x_g - x'_g|^2): of architectures as they are
   written, decision by decision, and of the counts of their paths, or, where they are no graphs that
   branch, of their canonical forms (:mod:`searchers.encodings`);
 - a quarter of exp(-theta |s - s'|^2) of their scores;
