@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.pareto import front
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from spaces.base import Architecture, SearchSpace, distinct
 from spaces.benchmark import Benchmark, Evaluation
 from spaces.costs import Cost
@@ -150,14 +150,11 @@ class ProgramBenchmark(Benchmark):
             raise UsageError(
                 f"benchmark.subsample={subsample} exceeds benchmark.networks={networks}."
             )
-        if finalists < 1:
-            raise UsageError(f"benchmark.finalists={finalists} must be at least 1.")
+        at_least(1, "benchmark", finalists=finalists, processes=processes)
         if combine not in _COMBINE:
             raise UsageError(
                 f"benchmark.combine={combine} is unknown; choose one of: {', '.join(_COMBINE)}."
             )
-        if processes < 1:
-            raise UsageError(f"benchmark.processes={processes} must be at least 1.")
         self.space = space
         self.networks, self.subsample, self.seed, self.combine = networks, subsample, seed, combine
         self.held_out, self.finalists = held_out, finalists

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import at_least, positive
 from searchers.guidance import Guidance
 from searchers.mutation import MutationSearcher
 from searchers.paths import PathEncoder, is_chain
@@ -117,12 +117,8 @@ class Bananas(MutationSearcher):
         batch_size: int = 32,
         learning_rate: float = 0.01,
     ) -> None:
-        counts = {"networks": networks, "epochs": epochs, "batch_size": batch_size}
-        for name, value in counts.items():
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
-        if learning_rate <= 0:
-            raise UsageError(f"searcher.learning_rate={learning_rate} must be positive.")
+        at_least(1, "searcher", networks=networks, epochs=epochs, batch_size=batch_size)
+        positive("searcher", learning_rate=learning_rate)
         super().__init__(
             space,
             guidance=guidance,

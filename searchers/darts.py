@@ -23,7 +23,7 @@ from typing import Final, Literal, get_args
 
 import numpy as np
 
-from conf.errors import UsageError, unknown_name
+from conf.errors import UsageError, at_least, unknown_name
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from searchers.perturbation import Floats, Order, Pair, Proposal, Score
@@ -88,14 +88,8 @@ class Darts(Searcher):
             raise unknown_name("searcher.decide", decide, get_args(Decide))
         if order not in ("fixed", "reverse", "random"):
             raise unknown_name("searcher.order", order, ("fixed", "reverse", "random"))
-        for name, value, least in (
-            ("steps", steps, 1),
-            ("tuning", tuning, 0),
-            ("validation", validation, 1),
-            ("batch_size", batch_size, 1),
-        ):
-            if value is not None and value < least:
-                raise UsageError(f"searcher.{name}={value} must be at least {least}.")
+        at_least(1, "searcher", steps=steps, validation=validation, batch_size=batch_size)
+        at_least(0, "searcher", tuning=tuning)
         for name, rate in (
             ("learning_rate", learning_rate),
             ("weight_decay", weight_decay),

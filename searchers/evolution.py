@@ -15,7 +15,7 @@ from collections import deque
 
 import numpy as np
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
@@ -45,8 +45,7 @@ class Evolution(Searcher):
         tournament: int = 10,
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        if population < 1:
-            raise UsageError(f"searcher.population={population} must be at least 1.")
+        at_least(1, "searcher", population=population)
         if not 1 <= tournament <= population:
             raise UsageError(
                 f"searcher.tournament={tournament} must lie between 1 and "

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
@@ -77,11 +77,7 @@ class GeneticProgramming(Searcher):
                 "searcher=genetic_programming takes no guidance: programs have no networks that "
                 "a proxy could score; choose guidance=none."
             )
-        if population < 1 or tournament < 1:
-            raise UsageError(
-                f"searcher.population={population} and searcher.tournament={tournament} must be "
-                "at least 1."
-            )
+        at_least(1, "searcher", population=population, tournament=tournament)
         if crossover < 0 or mutation < 0 or crossover + mutation > 1:
             raise UsageError(
                 f"searcher.crossover={crossover} and searcher.mutation={mutation} must be chances "

@@ -24,7 +24,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from conf.errors import UsageError, unknown_name
+from conf.errors import UsageError, at_least, unknown_name
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
@@ -59,8 +59,7 @@ class Hyperband(Searcher):
         brackets: Literal["hyperband", "halving"] = "hyperband",
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        if ratio < 2:
-            raise UsageError(f"searcher.ratio={ratio} must be at least 2.")
+        at_least(2, "searcher", ratio=ratio)
         if brackets not in _KINDS:
             raise unknown_name("searcher.brackets", brackets, _KINDS)
         self.fidelity, self.ratio, self.brackets = fidelity, ratio, brackets

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from conf.errors import UsageError, unknown_name
+from conf.errors import at_least, unknown_name
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
@@ -50,8 +50,7 @@ class LocalSearch(Searcher):
         step: Literal["first", "best"] = "first",
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        if start < 1:
-            raise UsageError(f"searcher.start={start} must be at least 1.")
+        at_least(1, "searcher", start=start)
         if step not in _STEPS:
             raise unknown_name("searcher.step", step, _STEPS)
         self._start, self._step = start, step

@@ -13,7 +13,7 @@ import numpy as np
 
 from analysis.pareto import Reference, hypervolume
 from analysis.results import Trace
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from searchers.base import Searcher
 from searchers.journal import Entry, Journal
 from searchers.streams import Streams
@@ -44,8 +44,7 @@ class Budget:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        if self.models < 1:
-            raise UsageError(f"budget.models={self.models} must be at least 1.")
+        at_least(1, "budget", models=self.models)
         if self.train_seconds is not None and not self.train_seconds > 0:
             raise UsageError(f"budget.train_seconds={self.train_seconds} must be positive or null.")
         for kind, limit in self.limits.items():

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import at_least
 from searchers.base import Searcher
 from searchers.gaussian_process import standardised
 from searchers.guidance import Guidance
@@ -54,9 +54,7 @@ class MutationSearcher(Searcher):
         enough: int,
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        for name, value in (("start", start), ("batch", batch), ("candidates", candidates)):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(1, "searcher", start=start, batch=batch, candidates=candidates)
         self.start, self.batch, self.candidates = start, batch, candidates
         self._enough = enough
         warm = self.guidance.pool(space, self.rng(0)).architectures

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import at_least, positive
 from searchers.guidance import Guidance
 from searchers.mutation import MutationSearcher
 from spaces.base import Architecture, SearchSpace
@@ -62,11 +62,9 @@ class NPENAS(MutationSearcher):
         batch_size: int = 16,
         learning_rate: float = 0.005,
     ) -> None:
-        for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 2)):
-            if value < least:
-                raise UsageError(f"searcher.{name}={value} must be at least {least}.")
-        if learning_rate <= 0:
-            raise UsageError(f"searcher.learning_rate={learning_rate} must be positive.")
+        at_least(1, "searcher", epochs=epochs)
+        at_least(2, "searcher", batch_size=batch_size)
+        positive("searcher", learning_rate=learning_rate)
         space.graph(space.sample(np.random.default_rng(0), 1)[0])
         super().__init__(
             space,

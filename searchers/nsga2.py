@@ -28,7 +28,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from searchers.ranking import percentiles
@@ -78,8 +78,7 @@ class NSGA2(Searcher):
                 "searcher=nsga2 needs a second objective; give cost=params, flops, latency_ms or "
                 "energy_mj."
             )
-        if population < 2:
-            raise UsageError(f"searcher.population={population} must be at least 2.")
+        at_least(2, "searcher", population=population)
         if not 0 <= crossover <= 1:
             raise UsageError(f"searcher.crossover={crossover} must lie in [0, 1].")
         pool_size = space.size if self.guidance.warmup == "all" else self.guidance.warmup

@@ -32,7 +32,7 @@ from typing import ClassVar, Final, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError, unknown_name
+from conf.errors import UsageError, at_least, unknown_name
 from searchers.base import Searcher
 from searchers.guidance import Guidance, Timed
 from spaces.base import Architecture, Left, SearchSpace
@@ -125,14 +125,14 @@ class Perturbation(Searcher):
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
         if self.guidance.warmup or self.guidance.move:
             raise UsageError("searcher=perturbation is guided by scores alone; give guidance=none.")
-        for name, value in (
-            ("proposals", proposals),
-            ("validation", validation),
-            ("shrink", shrink),
-            ("samples", samples),
-        ):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(
+            1,
+            "searcher",
+            proposals=proposals,
+            validation=validation,
+            shrink=shrink,
+            samples=samples,
+        )
         if score not in get_args(Score):
             raise unknown_name("searcher.score", score, get_args(Score))
         if order not in get_args(Order):

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError, unknown_name
+from conf.errors import UsageError, at_least, unknown_name
 from searchers.guidance import Guidance
 from searchers.ranking import RankingSearcher, percentiles
 from spaces.base import Architecture, SearchSpace
@@ -123,9 +123,7 @@ class Predictor(RankingSearcher):
         columns: float = 0.3,
     ) -> None:
         self.model = resolve(model)
-        for name, value in (("trees", trees), ("depth", depth)):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(1, "searcher", trees=trees, depth=depth)
         for name, share in (("learning_rate", learning_rate), ("columns", columns)):
             if not 0 < share <= 1:
                 raise UsageError(f"searcher.{name}={share} must lie in (0, 1].")

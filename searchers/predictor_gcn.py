@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least, positive
 from searchers.guidance import Guidance
 from searchers.ranking import RankingSearcher, percentiles
 from spaces.base import Architecture, SearchSpace
@@ -61,19 +61,16 @@ class PredictorGCN(RankingSearcher):
         weight_decay: float = 5e-4,
         patience: int = 35,
     ) -> None:
-        counts = {
-            "hidden": hidden,
-            "epochs": epochs,
-            "warmup_epochs": warmup_epochs,
-            "patience": patience,
-        }
-        for name, count in counts.items():
-            if count < 1:
-                raise UsageError(f"searcher.{name}={count} must be at least 1.")
-        if batch_size < 2:
-            raise UsageError(f"searcher.batch_size={batch_size} must be at least 2.")
-        if learning_rate <= 0:
-            raise UsageError(f"searcher.learning_rate={learning_rate} must be positive.")
+        at_least(
+            1,
+            "searcher",
+            hidden=hidden,
+            epochs=epochs,
+            warmup_epochs=warmup_epochs,
+            patience=patience,
+        )
+        at_least(2, "searcher", batch_size=batch_size)
+        positive("searcher", learning_rate=learning_rate)
         if weight_decay < 0:
             raise UsageError(f"searcher.weight_decay={weight_decay} must not be negative.")
         space.graph(space.sample(np.random.default_rng(0), 1)[0])

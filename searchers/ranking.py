@@ -29,7 +29,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import at_least
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
@@ -68,9 +68,7 @@ class RankingSearcher(Searcher):
         candidates: int,
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        for name, value in (("batch", batch), ("candidates", candidates)):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(1, "searcher", batch=batch, candidates=candidates)
         self.batch = batch
         self.candidates = candidates
         rng = self.rng(0)

@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least, positive
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
@@ -124,13 +124,10 @@ class Reinforce(Searcher):
         warmup_updates: int = 300,
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        if learning_rate <= 0:
-            raise UsageError(f"searcher.learning_rate={learning_rate} must be positive.")
+        positive("searcher", learning_rate=learning_rate)
         if not 0 <= momentum < 1:
             raise UsageError(f"searcher.momentum={momentum} must lie in [0, 1).")
-        for name, value in (("warmup_batch", warmup_batch), ("warmup_updates", warmup_updates)):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(1, "searcher", warmup_batch=warmup_batch, warmup_updates=warmup_updates)
         if self.guidance.among is not None:
             raise UsageError(
                 "guidance.warmup.among is not for searcher=reinforce, which is rewarded by the "

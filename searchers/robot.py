@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
@@ -64,9 +64,7 @@ class RoBoT(Searcher):
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
         if not features:
             raise UsageError("searcher.features=[] must name at least one proxy to combine.")
-        for name, value in (("rounds", rounds), ("candidates", candidates)):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(1, "searcher", rounds=rounds, candidates=candidates)
         self.rounds = rounds
         rng = self.rng(0)
         whole = space.size <= candidates

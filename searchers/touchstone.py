@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from searchers.base import Searcher
 from searchers.encodings import encodings
 from searchers.gaussian_process import (
@@ -160,9 +160,7 @@ class Touchstone(Searcher):
         candidates: int = 20000,
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        for name, value in (("start", start), ("candidates", candidates)):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(1, "searcher", start=start, candidates=candidates)
         if not 0 < share <= 1:
             raise UsageError(f"searcher.share={share} must lie in (0, 1].")
         self.start = start

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from searchers.base import Searcher
 from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
@@ -53,9 +53,7 @@ class TPE(Searcher):
         multivariate: bool = False,
     ) -> None:
         super().__init__(space, guidance=guidance, seed=seed, repeats=repeats)
-        for name, value in (("start", start), ("draws", draws)):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(1, "searcher", start=start, draws=draws)
         if importlib.util.find_spec("optuna") is None:
             raise UsageError(
                 "searcher=tpe needs optuna: install assay[optuna], or choose another searcher."

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError
+from conf.errors import UsageError, at_least
 from searchers.gaussian_process import standardised
 from searchers.guidance import Guidance
 from searchers.ranking import RankingSearcher, percentiles
@@ -55,9 +55,7 @@ class WeakNAS(RankingSearcher):
         layers: Sequence[int] = (1000, 1000, 1000, 1000),
         epochs: int = 100,
     ) -> None:
-        for name, value in (("top", top), ("epochs", epochs)):
-            if value < 1:
-                raise UsageError(f"searcher.{name}={value} must be at least 1.")
+        at_least(1, "searcher", top=top, epochs=epochs)
         if not layers or min(layers) < 1:
             raise UsageError(
                 f"searcher.layers={list(layers)} must list at least one layer, each of at least "

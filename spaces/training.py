@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from analysis.files import replacing, write_json, write_text
-from conf.errors import UsageError, unknown_name
+from conf.errors import UsageError, at_least, unknown_name
 from spaces.base import Architecture, SearchSpace
 from spaces.benchmark import Benchmark, Evaluation
 from spaces.costs import Cost, counted
@@ -50,9 +50,7 @@ class Recipe:
     augment: bool
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if (value := getattr(self, name)) < 1:
-                raise UsageError(f"benchmark.{name}={value} must be at least 1.")
+        at_least(1, "benchmark", epochs=self.epochs, batch_size=self.batch_size)
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(
                 f"benchmark.learning_rate={self.learning_rate} must be positive and finite."
@@ -123,8 +121,7 @@ class TrainingBenchmark(Benchmark):
 
         if seed < 0:
             raise UsageError(f"benchmark.seed={seed} must not be negative.")
-        if at_once < 1:
-            raise UsageError(f"benchmark.at_once={at_once} must be at least 1.")
+        at_least(1, "benchmark", at_once=at_once)
         if tensorboard and importlib.util.find_spec("tensorboard") is None:
             raise UsageError(
                 "benchmark.tensorboard=true needs TensorBoard, which is not installed; run "
