@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from analysis.results import Trace
-    from proxies.ranking import Judge
+    from proxies.batch import Minibatch
+    from proxies.ranking import Judge, PoolScorer, ProxyScorer
     from proxies.service import ScoringService
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer, Scores
@@ -64,6 +65,26 @@ class Move:
     enabled: bool
     candidates: int | Literal["all"]
     epsilon: float
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What scores architectures for the trials of one search, as far as it needs any."""
+
+    service: ScoringService | None = None
+    scores: Scores | None = None
+    scorer: Scorer | None = None
+    judge: Judge | None = None
+
+    def shown(self) -> dict[str, Any] | None:
+        """Describe the minibatch that proxies were shown; None if none was."""
+        from proxies.batch import shown
+
+        if self.judge:
+            drawn = {"drawn": "the last one; each decision draws its own"}
+            return self.judge.shown.describe() | drawn if self.judge.shown else None
+        batch = shown(self.service) if self.service else None
+        return batch.describe() if batch else None
 
 
 @dataclass(frozen=True)
@@ -120,27 +141,49 @@ class Settings:
         del config["targets"]
         return config
 
-    def service_for(self, space: SearchSpace) -> ScoringService:
-        """Return what scores the architectures of ``space``."""
-        return build(  # type: ignore[no-any-return]
-            self.service,
-            "service",
-            space=space,
-            batch=lambda space: build(self.batch, "batch", space=space),
+    def scoring_for(self, space: SearchSpace) -> Scoring:
+        """Make what scores the architectures of ``space``, once for all trials."""
+        if not self.scored:
+            return Scoring()
+        from proxies.ranking import Judge, ProxyScores
+
+        def batch_for(space: SearchSpace, seed: int | None = None) -> Minibatch:
+            config = self.batch if seed is None else self.batch | {"seed": seed}
+            return build(config, "batch", space=space)  # type: ignore[no-any-return]
+
+        def scorer_for(service: ScoringService) -> ProxyScorer | PoolScorer:
+            return build(self.proxy, "proxy", service=service)  # type: ignore[no-any-return]
+
+        service = build(self.service, "service", space=space, batch=batch_for)
+        return Scoring(
+            service,
+            ProxyScores(service),
+            scorer_for(service) if self.guided else None,
+            Judge(service, scorer_for, batch_for) if self.judged else None,
         )
 
-    def guidance_for(self, scorer: Scorer | None, scores: Scores | None) -> Guidance:
-        """Make the guidance of one trial."""
+    def searcher_for(
+        self, space: SearchSpace, scoring: Scoring, seed: int, cost: Cost | None = None
+    ) -> Searcher:
+        """Make the searcher of one trial."""
+        given: dict[str, Any] = {"guidance": self._guidance(scoring)}
+        if scoring.judge:
+            given["judge"] = scoring.judge
+        if takes(self.searcher, "searcher", "cost"):
+            given["cost"] = cost
+        return build(self.searcher, "searcher", space=space, seed=seed, **given)  # type: ignore[no-any-return]
+
+    def _guidance(self, scoring: Scoring) -> Guidance:
         from searchers.guidance import Guidance
 
         warmup, move = Warmup(**self.guidance["warmup"]), Move(**self.guidance["move"])
         return Guidance(
-            scorer,
+            scoring.scorer,
             warmup=warmup.pool if warmup.enabled else 0,
             among=warmup.among if warmup.enabled else None,
             move=move.candidates if move.enabled else 0,
             epsilon=move.epsilon,
-            scores=scores,
+            scores=scoring.scores,
         )
 
 
@@ -170,7 +213,6 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         write_summary,
         write_trajectory,
     )
-    from proxies.ranking import Judge, ProxyScores
     from searchers.loop import check_repeats, reference_of, run_trials, trial_seed
 
     started = time.perf_counter()
@@ -182,29 +224,13 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     cost = costs[settings.cost] if settings.cost else None
     within = budget.limit(space, costs)
     check_repeats(within, budget, settings.searcher.get("repeats", True))
-    service: ScoringService | None = None
-    scorer = scores = None
-    judge: dict[str, Any] = {}
-    if settings.scored:
-        service = settings.service_for(space)
-        scores = ProxyScores(service)
-    if settings.guided:
-        scorer = build(settings.proxy, "proxy", service=service)
-    if service and settings.judged:
-        judge["judge"] = Judge(
-            service,
-            lambda service: build(settings.proxy, "proxy", service=service),
-            lambda space, seed: build(settings.batch | {"seed": seed}, "batch", space=space),
-        )
-
+    scoring = settings.scoring_for(space)
     last: list[Guidance] = []
 
     def make(seed: int) -> Searcher:
-        last[:] = [settings.guidance_for(scorer, scores)]
-        given = {"space": within, "guidance": last[0], "seed": seed}
-        if takes(settings.searcher, "searcher", "cost"):
-            given["cost"] = cost
-        return build(settings.searcher, "searcher", **given, **judge)  # type: ignore[no-any-return]
+        searcher = settings.searcher_for(within, scoring, seed, cost)
+        last[:] = [searcher.guidance]
+        return searcher
 
     make(trial_seed(settings.seed, 0))  # its checks speak before anything is written
     _save_config(settings, directory)
@@ -225,7 +251,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         archs = [space.parse(text) for text in trace.architectures]
         trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
-    batch = _batch(service, **judge)
+    service, batch = scoring.service, scoring.shown()
     beside = _beside(cost, costs.values()) | _concluded(benchmark, traces)
     if cost:
         reference = reference_of(space, within, benchmark, cost)
@@ -248,7 +274,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "unit": benchmark.unit,
             "wall_seconds": time.perf_counter() - started,
             "proxy_seconds": service.proxy_seconds if service else 0.0,
-            "seconds_per_score": _seconds_per_score(last[0], scorer),
+            "seconds_per_score": _seconds_per_score(last[0], scoring.scorer),
             "cache_hits": service.hits if service else 0,
             "shipped_hits": service.shipped_hits if service else 0,
             "batch": batch,
@@ -266,17 +292,6 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         print(f"{batch['stand_in']}.")
     if service:
         print(f"{service.account()} -> {directory}")
-
-
-def _batch(service: ScoringService | None, judge: Judge | None = None) -> dict[str, Any] | None:
-    """Describe the minibatch that proxies were shown; None if none was."""
-    from proxies.batch import shown
-
-    if judge:
-        drawn = {"drawn": "the last one; each decision draws its own"}
-        return judge.shown.describe() | drawn if judge.shown else None
-    batch = shown(service) if service else None
-    return batch.describe() if batch else None
 
 
 def _beside(cost: Cost | None, costs: Collection[Cost]) -> dict[str, Any]:

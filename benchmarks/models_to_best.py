@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 from analysis.efficiency import mean_interval
 from conf.schema import build
 from run_search import Settings
-from searchers.base import Searcher
 from searchers.loop import trial_seed
-from spaces import TableBenchmark
 
 
 def settings_of(overrides: Sequence[str]) -> Settings:
@@ -35,37 +33,16 @@ def settings_of(overrides: Sequence[str]) -> Settings:
     return Settings(**cast("dict[str, Any]", config))
 
 
-def maker(settings: Settings, benchmark: TableBenchmark) -> Callable[[int], Searcher]:
-    """Return what makes the searcher of a trial, as ``run_search.py`` does."""
-    from proxies.ranking import ProxyScores
-
-    scorer = scores = None
-    space = benchmark.space
-    if settings.scored:
-        service = settings.service_for(space)
-        scores = ProxyScores(service)
-        if settings.guided:
-            scorer = build(settings.proxy, "proxy", service=service)
-
-    def make(seed: int) -> Searcher:
-        guidance = settings.guidance_for(scorer, scores)
-        return build(  # type: ignore[no-any-return]
-            settings.searcher, "searcher", space=space, guidance=guidance, seed=seed
-        )
-
-    return make
-
-
 def models_to_best(settings: Settings) -> tuple[NDArray[np.float64], float]:
     """Return the models that each trial trained, float64 [trials], and the mean time of one, s."""
     space = build(settings.space, "space")
     benchmark = build(settings.benchmark, "benchmark", space=space)
     rng = np.random.default_rng(0)
     best = np.nanmax([benchmark.evaluate(arch, rng).objective for arch in space.enumerate()])
-    make, budget = maker(settings, benchmark), int(settings.budget["models"])
+    scoring, budget = settings.scoring_for(space), int(settings.budget["models"])
     found, began = [], time.perf_counter()
     for trial in range(settings.trials):
-        searcher = make(trial_seed(settings.seed, trial))
+        searcher = settings.searcher_for(space, scoring, trial_seed(settings.seed, trial))
         for _ in range(budget):
             archs = searcher.ask()
             evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
