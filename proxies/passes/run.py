@@ -68,7 +68,7 @@ class Run:
         self._records: dict[str, Any] = {}
         self._failures: dict[str, Exception] = {}
         self._seconds: dict[str, float] = {}
-        self._borrowed = 0.0
+        self._borrowed: dict[Hashable, float] = {}
         self._extras: dict[Hashable, tuple[Any, float]] = {}
 
     def record(self, name: str) -> Any:
@@ -77,7 +77,7 @@ class Run:
         A pass that failed raises the same exception again.
         """
         if name not in self._seconds:
-            outer, self._borrowed = self._borrowed, 0.0
+            outer, self._borrowed = self._borrowed, {}
             began = time.perf_counter()
             with self._chance():
                 try:
@@ -85,10 +85,11 @@ class Run:
                 except Exception as error:
                     self._failures[name] = error
             spent = time.perf_counter() - began
-            self._seconds[name] = spent + self._borrowed
+            self._seconds[name] = spent + sum(self._borrowed.values())
             self._borrowed = outer
+            outer[name] = 0.0  # whoever asked first has waited for it
         else:
-            self._borrowed += self._seconds[name]
+            self._borrowed.setdefault(name, self._seconds[name])
         if name in self._failures:
             raise self._failures[name]
         return self._records[name]
@@ -100,17 +101,21 @@ class Run:
         """
         if key in self._extras:
             value, seconds = self._extras[key]
-            self._borrowed += seconds
+            self._borrowed.setdefault(key, seconds)
         else:
             began = time.perf_counter()
             value = compute()
             self._extras[key] = value, time.perf_counter() - began
+            self._borrowed[key] = 0.0
         found: T = value
         return found
 
     def borrowed(self) -> float:
-        """Return the seconds of all that was used again since the last call."""
-        seconds, self._borrowed = self._borrowed, 0.0
+        """Return the seconds of all that others had computed and was used since the last call.
+
+        What was used several times counts once.
+        """
+        seconds, self._borrowed = sum(self._borrowed.values()), {}
         return seconds
 
     @property

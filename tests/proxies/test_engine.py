@@ -1,4 +1,5 @@
 import math
+import time
 
 import pytest
 import torch
@@ -26,6 +27,16 @@ def test_each_pass_runs_once_for_all_that_read_it(monkeypatch):
     assert scores.values[0, 0] == scores.values[0, 2]
     assert (scores.seconds > 0).all()
     assert scores.reasons == {}
+
+
+@pytest.mark.parametrize("name", ["synflow", "fisher", "zico", "eznas_a", "eznas_enas"])
+def test_a_score_takes_no_longer_than_computing_it(name):
+    model, inputs, targets = case("Residual", 8)
+    began = time.perf_counter()
+    scores = ProxyEngine().score(
+        Single(model), Minibatch(inputs, targets, "t"), [registry.get(name)]
+    )
+    assert 0 < scores.seconds[0, 0] <= time.perf_counter() - began
 
 
 def test_layers_add_up_each_network_for_itself():
