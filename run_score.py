@@ -216,7 +216,7 @@ def _score_operations(settings: Settings, directory: Path) -> None:
     import dataclasses
 
     from analysis.files import write_json, write_text
-    from analysis.operations import Achievable, averages, study
+    from analysis.operations import Achievable, averages, pooled, study
     from proxies import registry
     from proxies.ranking import Judge, ProxyScorer
     from searchers.perturbation import Perturbation
@@ -249,15 +249,18 @@ def _score_operations(settings: Settings, directory: Path) -> None:
                 for operation, merit, best, mean in columns
             ]
         iterations = sorted({a.iteration for a in agreements})
+        best, average = pooled(agreements)
         found[name] = {
             "score": settings.operations,
             "draws": settings.draws,
             "best_of": "single runs" if achievable.of_runs else "means over runs",
             "spearman_best": [averages(agreements, i)[0] for i in iterations],
             "spearman_average": [averages(agreements, i)[1] for i in iterations],
+            "pooled": {"spearman_best": best, "spearman_average": average},
             "choices": [dataclasses.asdict(choice) for choice in choices],
         }
         print(f"{name}, {settings.operations}, {settings.draws} draws:")
+        print(f"  mean of the draws: Spearman {best:.3f} with best, {average:.3f} with average")
         for i in iterations:
             best, average = averages(agreements, i)
             print(f"  iteration {i}: Spearman {best:.3f} with best, {average:.3f} with average")

@@ -157,6 +157,21 @@ def averages(agreements: Sequence[Agreement], iteration: int = 0) -> tuple[float
     )
 
 
+def pooled(agreements: Sequence[Agreement]) -> tuple[float, float]:
+    """Average over places the correlations of merits that are means over draws.
+
+    With best, with average; of the first iteration.
+    """
+    first = [a for a in agreements if a.iteration == 0]
+    pairs = []
+    for place in dict.fromkeys(a.place for a in first):
+        draws = [a for a in first if a.place == place]
+        merits = np.mean([a.merits for a in draws], axis=0).tolist()
+        pairs.append([_spearman(merits, np.array(v)) for v in (draws[0].best, draws[0].average)])
+    best, average = np.nanmean(pairs, axis=0).tolist()
+    return best, average
+
+
 def _merits(proposal: Proposal, place: int) -> list[float]:
     pairs = [(place, operation) for operation in proposal.left[place]]
     return list(proposal.merits(pairs).values())

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from analysis.operations import Achievable, averages, study
+from analysis.operations import Achievable, Agreement, averages, pooled, study
 from conf.errors import UsageError
 from searchers import Perturbation
 from spaces.darts import DARTS
@@ -63,9 +65,19 @@ def test_a_perfect_judge_agrees_perfectly(achievable):
 
     search = Perturbation(achievable.space, judge=judge)
     agreements, choices = study(search, achievable, draws=2, iterations=None)
-    assert averages(agreements)[0] == pytest.approx(1.0)
+    assert averages(agreements)[0] == pooled(agreements)[0] == pytest.approx(1.0)
     assert [choice.rank for choice in choices] == [1, 1]
     assert [sum(a.iteration == i for a in agreements) for i in range(6)] == [12, 10, 8, 6, 4, 2]
+
+
+def test_pooled_merits_are_means_over_draws():
+    best = (3.0, 2.0, 1.0)
+    draws = [(5.0, 0.0, 1.0), (0.0, 4.0, 1.0)]  # neither is in order, their mean is
+    agreements = [
+        Agreement(n, 0, "a", ("x", "y", "z"), merits, best, best[::-1], math.nan, math.nan)
+        for n, merits in enumerate(draws)
+    ]
+    assert pooled(agreements) == pytest.approx((1.0, -1.0))
 
 
 def test_other_spaces():
