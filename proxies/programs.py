@@ -39,6 +39,9 @@ _PAPER: Final = "Akhauri et al. 2022"
 EZNAS_A: Final = "frobenius(sigmoid(logdet(sign(input_gradient_data))))"
 """The paper's program, evolved on DARTS networks."""
 
+EZNAS_WIDE: Final = "sum_over_units(abslog(mean_abs(det(square(weight)))))"
+"""What ``experiment=eznas_wide`` found, evolved on five spaces other than NAS-Bench-201."""
+
 
 def _normalise(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: str(parse(formula)) for name, formula in settings.items()}
@@ -118,6 +121,18 @@ def eznas_nasnet(record: Statistics) -> Tensor:
         record,
         formula="frobenius(negative(log(add(log(activation_perturbed), input_noise))))",
     )
+
+
+@register(
+    "eznas_wide",
+    reads="statistics",
+    paper="ours, after Akhauri et al. 2022",
+    level="architecture",
+    needs_weights=False,
+)
+def eznas_wide(record: Statistics) -> Tensor:
+    """Sum over units how small determinants of squared kernels are: evolved here."""
+    return program(record, formula=EZNAS_WIDE)
 
 
 def scorer(

@@ -226,6 +226,7 @@ FROZEN = {
     "eznas_pnas": "kl(standardise(standardise(standardise(activation_gradient_perturbed))), "
     "positive(activation_gradient_data))",
     "eznas_nasnet": "frobenius(negative(log(add(log(activation_perturbed), input_noise))))",
+    "eznas_wide": "sum_over_units(abslog(mean_abs(det(square(weight)))))",
 }
 
 
