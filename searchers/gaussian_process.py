@@ -70,6 +70,7 @@ def standardised(values: NDArray[np.float64]) -> Floats:
     best, median = known.max(), np.median(known)
     if best > median:
         known = np.maximum(known, median - _REACH * (best - median))
+    known = known - best  # small differences of large values are exact
     spread = known.std() if np.ptp(known) > 0 else 1.0
     return np.asarray((known - known.mean()) / (spread if spread > 0 else 1.0), np.float64)
 
@@ -274,8 +275,11 @@ class Posterior:
     _whitened: Floats
 
     def predict(self, others: Sequence[Matrix]) -> tuple[Floats, Floats]:
-        """Return mean and standard deviation of the function at m others, float64 [m] each."""
-        weights, parameters, _ = self.model.split(self.parameters)
+        """Return mean and standard deviation of what m others would be seen to have, noise and all.
+
+        float64 [m] each.
+        """
+        weights, parameters, noise = self.model.split(self.parameters)
         m = len(others[0])
         cross = np.ones((len(self._whitened), m), np.float32)
         own = np.ones(m, np.float32)
@@ -294,7 +298,7 @@ class Posterior:
         )
         mean = self._whitened.astype(np.float32) @ solved
         left = np.maximum(own - np.einsum("nm,nm->m", solved, solved), _JITTER)
-        return mean.astype(np.float64), np.sqrt(self.scale * left.astype(np.float64))
+        return mean.astype(np.float64), np.sqrt(self.scale * (left.astype(np.float64) + noise))
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
