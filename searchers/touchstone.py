@@ -67,7 +67,10 @@ _ELITE: Final = 10
 
 
 class _Candidates:
-    """Architectures, and the points that describe them to each kernel, as a pool that may grow."""
+    """Architectures, and the points that describe them to each kernel, as a pool that may grow.
+
+    Of those that compute the same it holds the first.
+    """
 
     def __init__(
         self,
@@ -76,9 +79,10 @@ class _Candidates:
         features: Sequence[str],
         archs: Sequence[Architecture],
     ) -> None:
-        self._guidance, self._features = guidance, features
-        self.archs = list(dict.fromkeys(archs))
-        self.place = {arch: n for n, arch in enumerate(self.archs)}
+        self._space, self._guidance, self._features = space, guidance, features
+        self.archs: list[Architecture] = []
+        self._place: dict[Architecture, int] = {}
+        self._take(archs)
         described = encodings(space, tuple(self.archs))
         self._encodings = [encoding for encoding, _ in described]
         self._codes = [code for _, code in described]
@@ -94,20 +98,31 @@ class _Candidates:
             weights += [_NEAR, _TREND]
         return GaussianProcess(kernels, weights)
 
+    def row(self, arch: Architecture) -> int | None:
+        """Return the place of what computes the same as ``arch``; None if it is not here."""
+        return self._place.get(self._space.canonical(arch))
+
     def add(self, archs: Sequence[Architecture]) -> None:
         """Take in and score those of ``archs`` that are new."""
-        fresh = [arch for arch in dict.fromkeys(archs) if arch not in self.place]
+        fresh = self._take(archs)
         if not fresh:
             return
-        start = len(self.archs)
-        self.place.update({arch: start + n for n, arch in enumerate(fresh)})
-        self.archs += fresh
         self._codes = [
             np.vstack((known, encoding(fresh)))
             for known, encoding in zip(self._codes, self._encodings, strict=True)
         ]
         self._goodness = np.vstack((self._goodness, self._rate(fresh)))
         self.scores = _quantiles(self._goodness)
+
+    def _take(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Give a place to those of ``archs`` that compute something new, and return them."""
+        start = len(self.archs)
+        for arch in archs:
+            form = self._space.canonical(arch)
+            if form not in self._place:
+                self._place[form] = len(self.archs)
+                self.archs.append(arch)
+        return self.archs[start:]
 
     def _rate(self, archs: list[Architecture]) -> NDArray[np.float64]:
         """Return the goodness of ``archs``, [n, features]."""
@@ -141,8 +156,8 @@ class Touchstone(Searcher):
             drawn at random, and the neighbours of the best ten trained join them.
 
     With warmup the first models are the best of the warmup pool instead; with move proposal the
-    best-scored of the highest expected improvements is trained. No architecture is proposed twice
-    while candidates are left.
+    best-scored of the highest expected improvements is trained. No architecture is proposed that
+    computes the same as another while candidates are left.
 
     Raises :class:`UsageError` for settings that are not possible, and for features where the
     guidance has no scores.
@@ -172,7 +187,7 @@ class Touchstone(Searcher):
         self._candidates = _Candidates(space, self.guidance, features, pool)
         self._model = self._candidates.model()
         self._first = self._order(share, rng)
-        self._archs: list[Architecture] = []
+        self._rows: list[int] = []
         self._objectives: list[float] = []
 
     def _order(self, share: float, rng: np.random.Generator) -> list[Architecture]:
@@ -196,9 +211,11 @@ class Touchstone(Searcher):
         return self.guidance.choose(ranked or self.draw(1, rng), rng)
 
     def _observe(self, arch: Architecture, objective: float) -> None:
-        self._archs.append(arch)
-        self._objectives.append(objective)
         self._candidates.add([arch])
+        row = self._candidates.row(arch)
+        assert row is not None
+        self._rows.append(row)
+        self._objectives.append(objective)
         if self._grows and sum(other > objective for other in self._objectives) < _ELITE:
             self._candidates.add(self.space.neighbours(arch))
 
@@ -207,12 +224,12 @@ class Touchstone(Searcher):
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         archs = self._candidates.archs
-        pending = [arch for arch in self._pending or () if arch in self._candidates.place]
+        pending = [row for a in self._pending or () if (row := self._candidates.row(a)) is not None]
         free = np.ones(len(archs), np.bool_)
-        free[[self._candidates.place[a] for a in (*self._archs, *pending)]] = False
+        free[[*self._rows, *pending]] = False
         if not free.any():
             return []
-        known = bool(self._archs)
+        known = bool(self._rows)
         # Threads that wait for one another cost more than these small matrices.
         with threadpool_limits(1):
             improvement = self._improvement(pending) if known else rng.random(len(archs))
@@ -222,16 +239,14 @@ class Touchstone(Searcher):
         wanted = min(self.guidance.candidates(self.space, archs[0]), int(free.sum()))
         return [archs[i] for i in np.argsort(-improvement, kind="stable")[:wanted].tolist()]
 
-    def _improvement(self, pending: Sequence[Architecture]) -> NDArray[np.float64]:
+    def _improvement(self, pending: Sequence[int]) -> NDArray[np.float64]:
         """Return the logarithm of the expected improvement of every candidate."""
-        rows = [self._candidates.place[arch] for arch in self._archs]
         targets = standardised(np.array(self._objectives))
-        posterior = self._model.fit(self._candidates.points(rows), targets)
+        posterior = self._model.fit(self._candidates.points(self._rows), targets)
         if pending:
-            others = [self._candidates.place[arch] for arch in pending]
-            believed, _ = posterior.predict(self._candidates.points(others))
+            believed, _ = posterior.predict(self._candidates.points(pending))
             targets = np.concatenate((targets, believed))
-            points = self._candidates.points([*rows, *others])
+            points = self._candidates.points([*self._rows, *pending])
             posterior = self._model.condition(posterior.parameters, points, targets)
         mean, deviation = posterior.predict(self._candidates.points())
         return expected_improvement(mean, deviation, float(targets.max()))
