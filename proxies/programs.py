@@ -127,11 +127,13 @@ def eznas_nasnet(record: Statistics) -> Tensor:
     "eznas_wide",
     reads="statistics",
     paper="ours, after Akhauri et al. 2022",
-    level="architecture",
     needs_weights=False,
 )
 def eznas_wide(record: Statistics) -> Tensor:
-    """Sum over units how small determinants of squared kernels are: evolved here."""
+    """Sum over units how small determinants of squared kernels are: evolved here.
+
+    A sum, to which units that are cut off add nothing: architectures that compute the same share it.
+    """
     return program(record, formula=EZNAS_WIDE)
 
 
