@@ -6,6 +6,7 @@ import pytest
 from conf.errors import UsageError
 from searchers import Guidance, Touchstone
 from spaces import Choices, Evaluation
+from spaces.nasbench201 import NASBench201
 from tests.searchers.conformance import (
     Scorer,
     SearcherConformance,
@@ -154,3 +155,15 @@ def test_features_need_scores():
 def test_refuses_impossible_settings(setting, wrong):
     with pytest.raises(UsageError, match=rf"searcher\.{setting}="):
         Touchstone(small_space(), **{setting: wrong})
+
+
+@pytest.mark.parametrize("candidates", [20000, 50])
+def test_nothing_is_trained_that_computes_the_same(candidates):
+    space = NASBench201("cifar10")
+    searcher = Touchstone(space, candidates=candidates, seed=1)
+    forms = []
+    for model in range(25):
+        (arch,) = searcher.ask()
+        forms.append(space.canonical(arch))
+        searcher.tell([arch], [Evaluation(float(arch[0] + model % 3), *3 * (float("nan"),))])
+    assert len(set(forms)) == 25
