@@ -132,7 +132,8 @@ def eznas_nasnet(record: Statistics) -> Tensor:
 def eznas_wide(record: Statistics) -> Tensor:
     """Sum over units how small determinants of squared kernels are: evolved here.
 
-    A sum, to which units that are cut off add nothing: architectures that compute the same share it.
+    A sum, to which units that are cut off add nothing, so that architectures that compute the
+    same share it.
     """
     return program(record, formula=EZNAS_WIDE)
 
