@@ -134,12 +134,12 @@ def test_the_recommended_searcher_reads_scores_as_features(run, tmp_path):
     settings = ["experiment=recommended", "searcher.features=[synflow]", "trials=1"]
     run("run_search.py", *settings, "budget.models=8", "hydra.run.dir=run")
     table = rows(tmp_path / "run")
-    assert {row["proxy_evaluations"] for row in table} == {"15625"}
+    assert {row["proxy_evaluations"] for row in table} == {"5044"}
     assert float(table[-1]["best_val"]) > 90
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["searcher"], summary["proxy"]) == ("touchstone", None)
     assert summary["config"]["searcher"]["features"] == ["synflow"]
-    assert summary["shipped_hits"] >= 15625
+    assert summary["shipped_hits"] >= 5044
     assert "proxy" not in summary["config"]
 
 
