@@ -3,7 +3,8 @@
 Ours. Scores of several zero-cost proxies describe an architecture as its choices do. A Gaussian
 process (:mod:`searchers.gaussian_process`) is fitted to the few objectives known, and the
 architecture of the highest expected improvement over everything known is trained next: of what its
-training will be seen to reach, luck included, since that is what counts.
+training will be seen to reach, luck included, since that is what counts. Of architectures that
+compute the same, one is a candidate.
 
 The covariance of two architectures is the sum of
 

@@ -14,7 +14,12 @@ from tests.searchers.conformance import (
     run,
     value,
 )
-from tests.searchers.test_predictor_gcn import Chains, long_chains, small_chains, some_graphs
+from tests.searchers.test_predictor_gcn import (
+    give_graphs,
+    long_chains,
+    small_chains,
+    some_graphs,
+)
 
 torch = pytest.importorskip("torch")
 gcn = pytest.importorskip("searchers.gcn")
@@ -31,8 +36,7 @@ class TestNPENAS(SearcherConformance):
     @pytest.fixture(autouse=True)
     def graphs(self, monkeypatch):
         """The conformance space, but with graphs."""
-        monkeypatch.setattr(Choices, "graph", Chains.graph)
-        monkeypatch.setattr(Choices, "graph_operations", Chains.graph_operations)
+        give_graphs(monkeypatch)
 
     @pytest.fixture
     def make(self):

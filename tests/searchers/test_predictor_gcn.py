@@ -40,14 +40,19 @@ def long_chains() -> Chains:
     return Chains(**{f"d{i}": range(4) for i in range(6)})
 
 
+def give_graphs(monkeypatch):
+    """Let every space of choices be a chain of operations."""
+    monkeypatch.setattr(Choices, "graph", Chains.graph)
+    monkeypatch.setattr(Choices, "graph_operations", Chains.graph_operations)
+
+
 class TestPredictorGCN(RoundsConformance):
     models = 48
 
     @pytest.fixture(autouse=True)
     def graphs(self, monkeypatch):
         """The conformance space and its like, but with graphs."""
-        monkeypatch.setattr(Choices, "graph", Chains.graph)
-        monkeypatch.setattr(Choices, "graph_operations", Chains.graph_operations)
+        give_graphs(monkeypatch)
 
     @pytest.fixture
     def make(self):
