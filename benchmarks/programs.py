@@ -28,7 +28,7 @@ from proxies.stack import Single
 from spaces.initial_weights import InitialWeights
 from spaces.nats_size.space import NATSSize
 from spaces.proxy_programs.evaluation import evaluate
-from spaces.proxy_programs.formula import Node
+from spaces.proxy_programs.formula import SCENARIOS, Node
 from spaces.proxy_programs.space import ProxyPrograms
 
 
@@ -52,28 +52,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     archs = list(dict.fromkeys(space.sample(rng, given.networks)))
     batch, engine = pictures(space), ProxyEngine("cpu")
 
-    def groups(arch: tuple[int, ...]) -> list[Any]:
+    def recorded(arch: tuple[int, ...]) -> tuple[Run, list[Any]]:
+        """Run a network; statistics last as long as the run that they are returned with."""
         network = InitialWeights().network(space, arch, running_stats=False)
         run = Run(Single(network), batch.to(engine.device, torch.float32), {"statistics"})
         statistics = run.record("statistics")
-        for scenario in ("data", "perturbed"):
+        for scenario in SCENARIOS:
             statistics.of(scenario)
-        return list(statistics.groups())
+        return run, list(statistics.groups())
 
     def published(program: Node) -> None:
         for arch in archs:
-            evaluate(program, groups(arch), 1)
+            _run, groups = recorded(arch)
+            evaluate(program, groups, 1)
 
     with engine.session(), tempfile.TemporaryDirectory() as folder:
         samples = collect(space, archs, batch, Path(folder))
-        at_hand = [groups(arch) for arch in archs]
+        at_hand = [recorded(arch) for arch in archs]
         rates = {
             "all at once, sampled": per_second(
                 programs, lambda p: evaluate(p, samples.groups, samples.networks)
             ),
             "network by network": per_second(
                 programs[: max(1, len(programs) // 10)],
-                lambda p: [evaluate(p, each, 1) for each in at_hand],
+                lambda p: [evaluate(p, groups, 1) for _, groups in at_hand],
             ),
             "the published way": per_second(programs[:1], published),
         }
