@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from conf.errors import at_least, positive
 from searchers.guidance import Guidance
 from searchers.mutation import MutationSearcher
-from searchers.paths import PathEncoder, is_chain
+from searchers.paths import PathEncoder, branch
 from spaces.base import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -153,6 +153,4 @@ class Bananas(MutationSearcher):
         return np.asarray(rng.normal(predicted.mean(0), predicted.std(0)), np.float64)
 
     def _encoder(self, archs: list[Architecture]) -> Encoder:
-        if not self.space.graph_operations or is_chain(self.space.graph(archs[0])):
-            return self.space.one_hot
-        return PathEncoder(self.space, archs)
+        return PathEncoder(self.space, archs) if branch(self.space, archs) else self.space.one_hot

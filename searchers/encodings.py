@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchers.paths import PathEncoder, is_chain
+from searchers.paths import PathEncoder, branch
 from spaces.base import Architecture, SearchSpace
 
 Matrix = NDArray[np.float32]
@@ -58,16 +58,16 @@ def encodings(
     """
     written = _decisions(space)
     found = [(written, written(archs))]
-    if space.graph_operations and not is_chain(space.graph(archs[0])):
+    if branch(space, archs):
         count = PathEncoder(space, archs, _IDENTITIES)
         if count.width <= _WIDEST:
             return (*found, _paths(count, archs))
-    forms = [space.canonical(arch) for arch in archs]
+    forms = space.canonicals(archs)
     if forms == list(archs):
         return tuple(found)
 
     def canonical(archs: Sequence[Architecture]) -> Matrix:
-        return written([space.canonical(arch) for arch in archs])
+        return written(space.canonicals(archs))
 
     return (*found, (Encoding(canonical, written.groups, written.rate), written(forms)))
 

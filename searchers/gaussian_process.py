@@ -49,6 +49,9 @@ _BOUND: Final = 4.0
 
 _STEPS: Final = 12
 
+_CHUNK: Final = 1 << 14
+"""Points predicted together, so that the matrices of many stay small."""
+
 _FAR: Final = 30.0
 """Deviations below the best at which the expected improvement is near underflow."""
 
@@ -279,6 +282,14 @@ class Posterior:
 
         float64 [m] each.
         """
+        m = len(others[0])
+        mean, deviation = np.empty(m), np.empty(m)
+        for start in range(0, m, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            mean[part], deviation[part] = self._predict([other[part] for other in others])
+        return mean, deviation
+
+    def _predict(self, others: Sequence[Matrix]) -> tuple[Floats, Floats]:
         weights, parameters, noise = self.model.split(self.parameters)
         m = len(others[0])
         cross = np.ones((len(self._whitened), m), np.float32)

@@ -37,7 +37,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from conf.errors import UsageError, at_least
 from searchers.base import Searcher
@@ -54,6 +53,7 @@ from searchers.guidance import Guidance
 from spaces.base import Architecture, SearchSpace
 
 Matrix = NDArray[np.float32]
+Rows = NDArray[np.int64]
 
 _ENCODING: Final = 0.5
 _NEAR: Final = 0.25
@@ -65,6 +65,12 @@ _RATE: Final = 0.2
 
 _ELITE: Final = 10
 """An architecture joins the pool with its neighbours while it is among so many best."""
+
+_SHORTLIST: Final = 20_000
+"""Of more candidates so many, those of the highest expected improvement, are compared at a step."""
+
+_REVIEW: Final = 10
+"""Models between two reviews of all candidates."""
 
 
 class _Candidates:
@@ -87,8 +93,13 @@ class _Candidates:
         described = encodings(space, tuple(self.archs))
         self._encodings = [encoding for encoding, _ in described]
         self._codes = [code for _, code in described]
-        self._goodness = self._rate(self.archs)
-        self.scores = _quantiles(self._goodness)
+        goodness = self._rate(self.archs)
+        self._reference = np.sort(goodness, axis=0)
+        self.scores = self._quantiles(goodness)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.archs)
 
     def model(self) -> GaussianProcess:
         """Return the process whose kernels read :meth:`points`."""
@@ -112,14 +123,12 @@ class _Candidates:
             np.vstack((known, encoding(fresh)))
             for known, encoding in zip(self._codes, self._encodings, strict=True)
         ]
-        self._goodness = np.vstack((self._goodness, self._rate(fresh)))
-        self.scores = _quantiles(self._goodness)
+        self.scores = np.vstack((self.scores, self._quantiles(self._rate(fresh))))
 
     def _take(self, archs: Sequence[Architecture]) -> list[Architecture]:
         """Give a place to those of ``archs`` that compute something new, and return them."""
         start = len(self.archs)
-        for arch in archs:
-            form = self._space.canonical(arch)
+        for arch, form in zip(archs, self._space.canonicals(archs), strict=True):
             if form not in self._place:
                 self._place[form] = len(self.archs)
                 self.archs.append(arch)
@@ -131,19 +140,21 @@ class _Candidates:
             return np.empty((len(archs), 0))
         return self._guidance.features(archs, self._features).T
 
-    def points(self, rows: slice | Sequence[int] = slice(None)) -> list[Matrix]:
+    def _quantiles(self, goodness: NDArray[np.float64]) -> Matrix:
+        """Return normal quantiles of the ranks of ``goodness`` [n, features] in the first pool."""
+        found = np.empty(goodness.shape, np.float32)
+        for column, values, pool in zip(found.T, goodness.T, self._reference.T, strict=True):
+            below, least = pool.searchsorted(values), pool.searchsorted(values, "right")
+            column[:] = ndtri((below + least + 1) / (2 * len(pool) + 2))
+        return found
+
+    def points(self, rows: Sequence[int] | Rows) -> list[Matrix]:
         """Return what each kernel reads of the candidates at ``rows``."""
         found = [code[rows] for code in self._codes]
         if self._features:
             scores = self.scores[rows]
             found += [scores / np.float32(np.sqrt(2 * len(self._features))), scores]
         return found
-
-
-def _quantiles(goodness: NDArray[np.float64]) -> Matrix:
-    """Return the normal quantiles of the ranks in each column of ``goodness`` [n, features]."""
-    ranks = rankdata(goodness, axis=0)
-    return np.asarray(ndtri(ranks / (len(goodness) + 1)), np.float32)
 
 
 class Touchstone(Searcher):
@@ -154,7 +165,8 @@ class Touchstone(Searcher):
         start: models drawn before the first fit.
         share: of the candidates, the best of which by mean score the first models are drawn from.
         candidates: how many architectures are compared at most. Of a larger space so many are
-            drawn at random, and the neighbours of the best ten trained join them.
+            drawn at random, and the neighbours of the best ten trained join them. Beyond 20,000,
+            all are compared every ten models, and the best 20,000 of these at each.
 
     With warmup the first models are the best of the warmup pool instead; with move proposal the
     best-scored of the highest expected improvements is trained. No architecture is proposed that
@@ -190,6 +202,8 @@ class Touchstone(Searcher):
         self._first = self._order(share, rng)
         self._rows: list[int] = []
         self._objectives: list[float] = []
+        self._sizes = [len(self._candidates)]
+        self._review: tuple[int, Rows] = (0, np.arange(0))
 
     def _order(self, share: float, rng: np.random.Generator) -> list[Architecture]:
         """Return the architectures to begin with."""
@@ -219,6 +233,7 @@ class Touchstone(Searcher):
         self._objectives.append(objective)
         if self._grows and sum(other > objective for other in self._objectives) < _ELITE:
             self._candidates.add(self.space.neighbours(arch))
+        self._sizes.append(len(self._candidates))
 
     def _ranked(self, rng: np.random.Generator) -> list[Architecture]:
         """Return what is not trained yet by expected improvement, as much as a choice needs."""
@@ -226,28 +241,44 @@ class Touchstone(Searcher):
 
         archs = self._candidates.archs
         pending = [row for a in self._pending or () if (row := self._candidates.row(a)) is not None]
-        free = np.ones(len(archs), np.bool_)
-        free[[*self._rows, *pending]] = False
-        if not free.any():
-            return []
-        known = bool(self._rows)
         # Threads that wait for one another cost more than these small matrices.
         with threadpool_limits(1):
-            improvement = self._improvement(pending) if known else rng.random(len(archs))
+            rows = self._compared()
+            free = np.isin(rows, [*self._rows, *pending], invert=True)
+            if not free.any():
+                return []
+            told = len(self._rows)
+            improvement = self._improvement(rows, told, pending) if told else rng.random(len(rows))
         improvement = np.where(free, improvement, -np.inf)
         if not self.guidance.move:
-            return [archs[int(np.argmax(improvement))]]
+            return [archs[rows[np.argmax(improvement)]]]
         wanted = min(self.guidance.candidates(self.space, archs[0]), int(free.sum()))
-        return [archs[i] for i in np.argsort(-improvement, kind="stable")[:wanted].tolist()]
+        return [archs[rows[i]] for i in np.argsort(-improvement, kind="stable")[:wanted]]
 
-    def _improvement(self, pending: Sequence[int]) -> NDArray[np.float64]:
-        """Return the logarithm of the expected improvement of every candidate."""
-        targets = standardised(np.array(self._objectives))
-        posterior = self._model.fit(self._candidates.points(self._rows), targets)
+    def _compared(self) -> Rows:
+        """Return the candidates to compare: all, or the last review's shortlist and later ones."""
+        told = len(self._rows)
+        reviewed = max(told - told % _REVIEW, min(told, self.start))
+        size = self._sizes[reviewed]
+        if not told or size <= _SHORTLIST:
+            return np.arange(len(self._candidates))
+        if self._review[0] != reviewed:
+            worth = self._improvement(np.arange(size), reviewed)
+            best = np.argpartition(-worth, _SHORTLIST)[:_SHORTLIST]
+            self._review = reviewed, np.sort(best)
+        return np.concatenate((self._review[1], np.arange(size, len(self._candidates))))
+
+    def _improvement(
+        self, rows: Rows, told: int, pending: Sequence[int] = ()
+    ) -> NDArray[np.float64]:
+        """Return the logarithm of the expected improvement at ``rows`` after ``told`` models."""
+        known = self._rows[:told]
+        targets = standardised(np.array(self._objectives[:told]))
+        posterior = self._model.fit(self._candidates.points(known), targets)
         if pending:
             believed, _ = posterior.predict(self._candidates.points(pending))
             targets = np.concatenate((targets, believed))
-            points = self._candidates.points([*self._rows, *pending])
+            points = self._candidates.points([*known, *pending])
             posterior = self._model.condition(posterior.parameters, points, targets)
-        mean, deviation = posterior.predict(self._candidates.points())
+        mean, deviation = posterior.predict(self._candidates.points(rows))
         return expected_improvement(mean, deviation, float(targets.max()))

@@ -213,6 +213,10 @@ class SearchSpace:
         """
         return arch
 
+    def canonicals(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Return the representative of each of ``archs``; see :meth:`canonical`."""
+        return [self.canonical(arch) for arch in archs]
+
     def one_hot(self, archs: Sequence[Architecture]) -> NDArray[np.float32]:
         """Encode as float32 [n, sum of choices]: one 1 per decision."""
         widths = np.array([len(d.choices) for d in self.decisions])

@@ -123,10 +123,14 @@ class NASBench101(SearchSpace):
         Cells are one where the benchmark's module hash is: up to dead vertices and renaming.
         :mod:`spaces.nasbench101.index` says which the representative is.
         """
-        number = index().numbers([arch])
-        if number[0] < 0:
-            raise UsageError(f"{arch} is no architecture of {self.name}.")
-        return index().representatives(number)[0]
+        return self.canonicals([arch])[0]
+
+    def canonicals(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Return the representative of each of ``archs``; see :meth:`canonical`."""
+        numbers = index().numbers(archs)
+        if (numbers < 0).any():
+            raise UsageError(f"{archs[int(numbers.argmin())]} is no architecture of {self.name}.")
+        return index().representatives(numbers)
 
     def graph(self, arch: Architecture) -> Graph:
         """Encode with operations as nodes [7]: input, inner vertices, output.
