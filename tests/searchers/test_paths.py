@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from searchers.paths import PathEncoder, is_chain, paths
+from searchers.paths import PathEncoder, branch, is_chain, paths
 from spaces.base import Graph
 from spaces.nasbench201.space import NASBench201
 from spaces.nats_size.space import NATSSize
@@ -37,6 +37,12 @@ def test_equal_paths_equal_codes():
     other = SPACE.parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|skip_connect~1|none~2|")
     first, second = PathEncoder(SPACE, [one, other])([one, other])
     assert (first == second).all()
+
+
+def test_one_that_branches_is_enough():
+    chain = SPACE.parse("|none~0|+|none~0|none~1|+|nor_conv_3x3~0|none~1|none~2|")
+    assert branch(SPACE, [chain, (3,) * 6])
+    assert not branch(NATSSize(), [(0, 1, 2, 3, 4)])
 
 
 def test_knows_a_chain():

@@ -79,6 +79,48 @@ class TestPool(QuickConformance):
         return lambda space, **settings: scored(space, candidates=30, **settings)
 
 
+@pytest.fixture
+def short_lists(monkeypatch):
+    monkeypatch.setattr("searchers.touchstone._SHORTLIST", 20)
+    monkeypatch.setattr("searchers.touchstone._REVIEW", 4)
+
+
+@pytest.mark.usefixtures("short_lists")
+class TestShortlist(QuickConformance):
+    """More candidates than are compared at every step."""
+
+    @pytest.fixture
+    def make(self):
+        return scored
+
+
+@pytest.mark.usefixtures("short_lists")
+class TestShortlistOfPool(QuickConformance):
+    """And a pool that grows beside."""
+
+    @pytest.fixture
+    def make(self):
+        return lambda space, **settings: scored(space, candidates=30, **settings)
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_a_shortlist_is_made_anew_every_few_models():
+    searcher = Touchstone(wide_space(), seed=0)
+    shortlists = []
+    for _ in range(14):
+        archs = searcher.ask()
+        shortlists.append(searcher._review[1].tolist())
+        searcher.tell(archs, evaluate(archs))
+    assert [len(s) for s in shortlists] == [0] * 5 + [20] * 9
+    assert shortlists[5] == shortlists[7] != shortlists[8] == shortlists[11] != shortlists[12]
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_a_shortlist_reaches_the_best():
+    found = [models_to_best(scored(wide_space(), seed=s)) for s in range(5)]
+    assert max(found) < 30
+
+
 def test_trains_no_architecture_twice_while_others_are_left():
     space = small_space()
     assert len(set(run(scored(space), space.size))) == space.size

@@ -122,6 +122,7 @@ class SpaceConformance:
             representative = space.canonical(arch)
             assert space.is_valid(representative)
             assert space.canonical(representative) == representative
+        assert space.canonicals(archs) == [space.canonical(arch) for arch in archs]
 
     def test_one_hot_has_one_choice_a_decision(self, space, archs):
         code = space.one_hot(archs)
