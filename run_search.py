@@ -226,13 +226,16 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     check_repeats(within, budget, settings.searcher.get("repeats", True))
     scoring = settings.scoring_for(space)
     last: list[Guidance] = []
+    first = trial_seed(settings.seed, 0)
+    # Its checks speak before anything is written.
+    ready = {first: settings.searcher_for(within, scoring, first, cost)}
+    last[:] = [ready[first].guidance]
 
     def make(seed: int) -> Searcher:
-        searcher = settings.searcher_for(within, scoring, seed, cost)
+        searcher = ready.pop(seed, None) or settings.searcher_for(within, scoring, seed, cost)
         last[:] = [searcher.guidance]
         return searcher
 
-    make(trial_seed(settings.seed, 0))  # its checks speak before anything is written
     _save_config(settings, directory)
     choices = HydraConfig.get().runtime.choices
     title = f"{space.name} {space.dataset} {choices['searcher']} {choices['guidance']}"

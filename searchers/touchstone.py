@@ -31,7 +31,8 @@ class_object of TransNAS-Bench micro.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -73,10 +74,27 @@ _REVIEW: Final = 10
 """Models between two reviews of all candidates."""
 
 
+Families = dict[Architecture, Architecture]
+"""The first architecture that was met of each canonical form."""
+
+
+def _families(space: SearchSpace, archs: Iterable[Architecture]) -> Families:
+    archs = list(archs)
+    found: Families = {}
+    for arch, form in zip(archs, space.canonicals(archs), strict=True):
+        found.setdefault(form, arch)
+    return found
+
+
+@lru_cache(maxsize=2)
+def _all_families(space: SearchSpace) -> Families:
+    return _families(space, space.enumerate())
+
+
 class _Candidates:
     """Architectures, and the points that describe them to each kernel, as a pool that may grow.
 
-    Of those that compute the same it holds the first.
+    Of each family it holds one.
     """
 
     def __init__(
@@ -84,12 +102,11 @@ class _Candidates:
         space: SearchSpace,
         guidance: Guidance,
         features: Sequence[str],
-        archs: Sequence[Architecture],
+        families: Families,
     ) -> None:
         self._space, self._guidance, self._features = space, guidance, features
-        self.archs: list[Architecture] = []
-        self._place: dict[Architecture, int] = {}
-        self._take(archs)
+        self.archs = list(families.values())
+        self._place = {form: place for place, form in enumerate(families)}
         described = encodings(space, tuple(self.archs))
         self._encodings = [encoding for encoding, _ in described]
         self._codes = [code for _, code in described]
@@ -116,23 +133,17 @@ class _Candidates:
 
     def add(self, archs: Sequence[Architecture]) -> None:
         """Take in and score those of ``archs`` that are new."""
-        fresh = self._take(archs)
-        if not fresh:
+        new = {f: a for f, a in _families(self._space, archs).items() if f not in self._place}
+        if not new:
             return
+        fresh = list(new.values())
+        self._place |= {form: place for place, form in enumerate(new, len(self.archs))}
+        self.archs += fresh
         self._codes = [
             np.vstack((known, encoding(fresh)))
             for known, encoding in zip(self._codes, self._encodings, strict=True)
         ]
         self.scores = np.vstack((self.scores, self._quantiles(self._rate(fresh))))
-
-    def _take(self, archs: Sequence[Architecture]) -> list[Architecture]:
-        """Give a place to those of ``archs`` that compute something new, and return them."""
-        start = len(self.archs)
-        for arch, form in zip(archs, self._space.canonicals(archs), strict=True):
-            if form not in self._place:
-                self._place[form] = len(self.archs)
-                self.archs.append(arch)
-        return self.archs[start:]
 
     def _rate(self, archs: list[Architecture]) -> NDArray[np.float64]:
         """Return the goodness of ``archs``, [n, features]."""
@@ -195,7 +206,7 @@ class Touchstone(Searcher):
         self.start = start
         rng = self.rng(0)
         whole = space.size <= candidates
-        pool = list(space.enumerate()) if whole else space.sample(rng, candidates)
+        pool = _all_families(space) if whole else _families(space, space.sample(rng, candidates))
         self._grows = not whole
         self._candidates = _Candidates(space, self.guidance, features, pool)
         self._model = self._candidates.model()

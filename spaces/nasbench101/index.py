@@ -70,7 +70,7 @@ class Index:
         """How many cells there are."""
         return len(self.topology)
 
-    def numbers(self, archs: Sequence[Architecture]) -> Ints:
+    def numbers(self, archs: Sequence[Architecture] | Ints) -> Ints:
         """Find the cells that ``archs`` write: int64 [n], -1 for what is no cell."""
         decisions = np.asarray(archs, np.int64).reshape(-1, len(EDGES) + len(INNER))
         place = self._place[decisions[:, : len(EDGES)] @ _BITS]

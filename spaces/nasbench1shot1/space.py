@@ -132,8 +132,12 @@ class NASBench1Shot1(SearchSpace):
 
         Cells are one where NAS-Bench-101's module hash is: up to loose ends and renaming.
         """
-        first = cells(self.number).first(index().numbers([self.cell(arch)]))
-        return self._products(first)[0]
+        return self.canonicals([arch])[0]
+
+    def canonicals(self, archs: Sequence[Architecture]) -> list[Architecture]:
+        """Return the first of those that make the same cell as each of ``archs``."""
+        numbers = index().numbers(self._blocks.cells(archs))
+        return self._products(cells(self.number).first(numbers))
 
     def graph(self, arch: Architecture) -> Graph:
         """Encode with blocks as nodes: input, blocks, output. Loose ends stay."""
