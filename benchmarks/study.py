@@ -35,11 +35,12 @@ MILLISECONDS: Final = {
     "tpe": 5.0,
     "robot": 40.0,
     "touchstone": 25.0,
+    "touchstone-nasbench101": 130.0,
     "weaknas": 70.0,
     "bananas": 60.0,
     "npenas": 180.0,
 }
-"""What a searcher takes for a model, on one core and with every score at hand."""
+"""What a searcher, or a searcher on a space, takes for a model: one core, every score at hand."""
 
 JOB_SECONDS: Final = 1.0
 """What a search takes besides: loading the table and the scores, writing the results."""
@@ -89,13 +90,18 @@ def plan(preset: str, overrides: Sequence[str] = ()) -> Plan:
     directory = Path(config.hydra.sweep.dir)
     finished = len(list(directory.glob("*/summary.json")))
     models = int(config.budget.models) * int(config.trials)
+    space = config.hydra.runtime.choices.space
     each = [
-        JOB_SECONDS + models * MILLISECONDS.get(search.get("searcher", ""), 10.0) / 1000
+        JOB_SECONDS + models * _milliseconds(search.get("searcher", ""), space) / 1000
         for search in searches
     ]
     left = max(0.0, 1 - finished / len(searches))
     scores = SCORES.get(preset, 0.0) if left else 0.0
     return Plan(preset, directory, len(searches), finished, left * sum(each) + scores)
+
+
+def _milliseconds(searcher: str, space: str) -> float:
+    return MILLISECONDS.get(f"{searcher}-{space}", MILLISECONDS.get(searcher, 10.0))
 
 
 def _searches(swept: dict[str, Any]) -> Iterator[dict[str, str]]:
