@@ -337,22 +337,21 @@ class ScoringService:
         """Key and form to build of what neither memory nor the store holds."""
         level = column.proxy.level
         keys = self._keys[level]
-        missing = {}
-        for arch in archs:
-            key = keys.get(arch)
-            if key is None:
-                key = keys[arch] = self.space.format(self._form(arch, level))
-            if key not in column.rows:
-                missing[key] = arch
+        fresh = [arch for arch in archs if arch not in keys]
+        legal = self.space.are_legal(fresh)
+        if not legal.all():
+            wrong = fresh[int(legal.argmin())]
+            raise UsageError(f"{wrong} is no architecture of {self.space.name}.")
+        keys.update(zip(fresh, map(self.space.format, self._forms(fresh, level)), strict=True))
+        missing = {keys[arch]: arch for arch in archs if keys[arch] not in column.rows}
         if missing:
             column.learn(self.store.get_many(column.context, missing))
-        return {k: self._form(a, level) for k, a in missing.items() if k not in column.rows}
+        left = {key: arch for key, arch in missing.items() if key not in column.rows}
+        return dict(zip(left, self._forms(list(left.values()), level), strict=True))
 
-    def _form(self, arch: Architecture, level: Level) -> Architecture:
-        """Return what a proxy of that level sees of ``arch``."""
-        if not self.space.is_valid(arch):
-            raise UsageError(f"{arch} is no architecture of {self.space.name}.")
-        return self.space.canonical(arch) if level == "function" else arch
+    def _forms(self, archs: Sequence[Architecture], level: Level) -> Sequence[Architecture]:
+        """Return what a proxy of that level sees of ``archs``."""
+        return self.space.canonicals(archs) if level == "function" else archs
 
     # -- computing ----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ NAS-Bench-201 baselines are used.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final
 
@@ -66,7 +67,7 @@ class Policy:
         for _ in range(_ROUNDS):
             uniform = rng.random((n - len(found), len(self._rows), 1))
             draws = [tuple(row) for row in (uniform >= edges).sum(axis=2).tolist()]
-            found += [arch for arch in draws if self.space.is_valid(arch)]
+            found += itertools.compress(draws, self.space.are_legal(draws))
             if len(found) == n:
                 return found
         raise UsageError(

@@ -106,10 +106,17 @@ class SearchSpace:
 
     def is_valid(self, arch: Architecture) -> bool:
         """Whether ``arch`` has one legal choice per decision, and these go together."""
-        legal = len(arch) == len(self.decisions) and all(
-            0 <= a < len(d.choices) for a, d in zip(arch, self.decisions, strict=True)
-        )
-        return legal and bool(self.are_valid([arch])[0])
+        return bool(self.are_legal([arch])[0])
+
+    def are_legal(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs`` has one legal choice a decision that go together: bool [n]."""
+        widths = [len(d.choices) for d in self.decisions]
+        legal = np.array([len(arch) == len(widths) for arch in archs], np.bool_)
+        chosen = np.array([*itertools.compress(archs, legal)]).reshape(-1, len(widths))
+        legal[legal] = ((chosen >= 0) & (chosen < widths)).all(1)
+        if legal.any():
+            legal[legal] = self.are_valid([*itertools.compress(archs, legal)])
+        return legal
 
     def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
         """Whether each of ``archs``, all of legal choices, is an architecture: bool [n]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -57,7 +58,13 @@ class LimitedSpace(SearchSpace):
 
     def is_valid(self, arch: Architecture) -> bool:
         """Whether ``arch`` is one of the space's, and within the limits."""
-        return self._space.is_valid(arch) and bool(self.allowed([arch])[0])
+        return bool(self.are_legal([arch])[0])
+
+    def are_legal(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs`` is one of the space's, and within the limits: bool [n]."""
+        legal = self._space.are_legal(archs)
+        legal[legal] = self.allowed([*itertools.compress(archs, legal)])
+        return legal
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` architectures independently, with replacement.

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from conf.errors import UsageError
 from spaces.base import Architecture, Decision, Left, SearchSpace
@@ -88,10 +89,10 @@ class Supernets(SearchSpace):
 
     # -- drawing and names --------------------------------------------------------------------
 
-    def is_valid(self, arch: Architecture) -> bool:
-        """Whether no place has more operations than their sum is divided by."""
-        return super().is_valid(arch) and all(
-            len(operations) <= of for operations, of in self.decode(arch)
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether no place of each has more operations than their sum is divided by: bool [n]."""
+        return np.array(
+            [all(len(operations) <= of for operations, of in self.decode(arch)) for arch in archs]
         )
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:

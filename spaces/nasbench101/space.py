@@ -94,9 +94,8 @@ class NASBench101(SearchSpace):
 
     def format(self, arch: Architecture) -> str:
         """Write adjacency matrix and operations as JSON, dead vertices too."""
-        names = ["input", *(OPERATIONS[o] for o in operations(arch)), "output"]
-        matrix = adjacency(arch).astype(int).tolist()
-        return json.dumps({"matrix": matrix, "ops": names}, separators=(",", ":"))
+        edges, chosen = arch[: len(EDGES)], operations(arch)
+        return f'{{"matrix":{_matrix_text(edges)},"ops":{_operations_text(chosen)}}}'
 
     def parse(self, text: str) -> Architecture:
         """Read adjacency matrix and operations of two to seven vertices.
@@ -201,6 +200,20 @@ class NASBench101(SearchSpace):
         if edges > MAX_EDGES:
             return f"it has {edges} edges, and {MAX_EDGES} are allowed."
         return f"space.subset={self.subset} has only cells of known validation accuracy."
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def _matrix_text(edges: tuple[int, ...]) -> str:
+    return _compact(adjacency(edges).astype(int).tolist())
+
+
+@functools.cache
+def _operations_text(chosen: tuple[int, ...]) -> str:
+    return _compact(["input", *(OPERATIONS[o] for o in chosen), "output"])
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _fields(text: str) -> tuple[list[list[int]], list[str]]:

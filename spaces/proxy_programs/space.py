@@ -126,6 +126,10 @@ class ProxyPrograms(SearchSpace):
             and kind_of(body) is not None
         )
 
+    def are_legal(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs`` is such a program: bool [n]."""
+        return np.array([self.is_valid(arch) for arch in archs], np.bool_)
+
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` programs independently, half of them full trees, half grown."""
         grow = partial(

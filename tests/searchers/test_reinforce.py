@@ -93,7 +93,7 @@ def test_impossible_settings_are_refused(settings, words):
 def test_a_space_with_hardly_a_valid_draw_is_refused(monkeypatch):
     monkeypatch.setattr(reinforce, "_ROUNDS", 10)
     space = Choices(depth=range(4), width=range(4))
-    monkeypatch.setattr(space, "is_valid", lambda arch: False)
+    monkeypatch.setattr(space, "are_valid", lambda archs: np.zeros(len(archs), np.bool_))
     with pytest.raises(UsageError, match="hardly any such draw is an architecture"):
         Reinforce(space, seed=0).ask()
 

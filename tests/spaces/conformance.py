@@ -53,6 +53,9 @@ class SpaceConformance:
         assert not space.is_valid((*arch, 0))
         assert not space.is_valid((-1, *arch[1:]))
         assert not space.is_valid((len(space.decisions[0].choices), *arch[1:]))
+        together = [(), arch, (*arch, 0), (-1, *arch[1:]), arch]
+        assert space.are_legal(together).tolist() == [False, True, False, False, True]
+        assert space.are_legal([]).tolist() == []
 
     def test_neighbours_are_all_valid_single_edits(self, space, archs):
         for arch in archs[:20]:
