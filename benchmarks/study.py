@@ -101,6 +101,7 @@ def plan(preset: str, overrides: Sequence[str] = ()) -> Plan:
 
 
 def _milliseconds(searcher: str, space: str) -> float:
+    """Return what ``searcher`` takes for a model, on ``space`` where that differs."""
     return MILLISECONDS.get(f"{searcher}-{space}", MILLISECONDS.get(searcher, 10.0))
 
 

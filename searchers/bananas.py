@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from conf.errors import at_least, positive
 from searchers.guidance import Guidance
 from searchers.mutation import MutationSearcher
-from searchers.paths import PathEncoder, branch
+from searchers.paths import PathEncoder, some_branch
 from spaces.base import Architecture, SearchSpace
 
 if TYPE_CHECKING:
@@ -153,4 +153,6 @@ class Bananas(MutationSearcher):
         return np.asarray(rng.normal(predicted.mean(0), predicted.std(0)), np.float64)
 
     def _encoder(self, archs: list[Architecture]) -> Encoder:
-        return PathEncoder(self.space, archs) if branch(self.space, archs) else self.space.one_hot
+        return (
+            PathEncoder(self.space, archs) if some_branch(self.space, archs) else self.space.one_hot
+        )

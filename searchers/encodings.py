@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from searchers.paths import PathEncoder, branch
+from searchers.paths import PathEncoder, some_branch
 from spaces.base import Architecture, SearchSpace
 
 Matrix = NDArray[np.float32]
@@ -58,7 +58,7 @@ def encodings(
     """
     written = _decisions(space)
     found = [(written, written(archs))]
-    if branch(space, archs):
+    if some_branch(space, archs):
         count = PathEncoder(space, archs, _IDENTITIES)
         if count.width <= _WIDEST:
             return (*found, _paths(count, archs))

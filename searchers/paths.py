@@ -49,7 +49,7 @@ def is_chain(graph: Graph) -> bool:
     return bool((joined.sum(0) <= 1).all() and (joined.sum(1) <= 1).all())
 
 
-def branch(space: SearchSpace, archs: Iterable[Architecture]) -> bool:
+def some_branch(space: SearchSpace, archs: Iterable[Architecture]) -> bool:
     """Whether ``space`` writes architectures as graphs, and one of ``archs`` is no chain."""
     return bool(space.graph_operations) and not all(is_chain(space.graph(arch)) for arch in archs)
 

@@ -19,8 +19,11 @@ The covariance of two architectures is the sum of
 These halves and quarters are medians: weights, theta and noise are, at every step, the most
 probable after what was observed.
 
-Scores are read as normal quantiles of their rank among the scored, turned so that the larger is the
-better. The first models are drawn at random from the best by mean quantile.
+Scores are read as normal quantiles of their rank in the first pool, turned so that the larger is
+the better. The first models are drawn at random from the best by mean quantile.
+
+Of more than 20,000 candidates all are compared every ten models; in between, the 20,000 of the
+highest expected improvement then, and what joined the pool since.
 
 Of several architectures at once each is chosen as if those before it had met their expectation
 ("kriging believer", Ginsbourger et al. 2010).
@@ -79,6 +82,7 @@ Families = dict[Architecture, Architecture]
 
 
 def _families(space: SearchSpace, archs: Iterable[Architecture]) -> Families:
+    """Return one of ``archs`` for all that compute the same."""
     archs = list(archs)
     found: Families = {}
     for arch, form in zip(archs, space.canonicals(archs), strict=True):
@@ -88,6 +92,7 @@ def _families(space: SearchSpace, archs: Iterable[Architecture]) -> Families:
 
 @lru_cache(maxsize=2)
 def _all_families(space: SearchSpace) -> Families:
+    """Return those of the whole space, found once for all trials."""
     return _families(space, space.enumerate())
 
 
@@ -155,11 +160,11 @@ class _Candidates:
         """Return normal quantiles of the ranks of ``goodness`` [n, features] in the first pool."""
         found = np.empty(goodness.shape, np.float32)
         for column, values, pool in zip(found.T, goodness.T, self._reference.T, strict=True):
-            below, least = pool.searchsorted(values), pool.searchsorted(values, "right")
-            column[:] = ndtri((below + least + 1) / (2 * len(pool) + 2))
+            below, up_to = pool.searchsorted(values), pool.searchsorted(values, "right")
+            column[:] = ndtri((below + up_to + 1) / (2 * len(pool) + 2))
         return found
 
-    def points(self, rows: Sequence[int] | Rows) -> list[Matrix]:
+    def points(self, rows: Sequence[int] | Rows | slice) -> list[Matrix]:
         """Return what each kernel reads of the candidates at ``rows``."""
         found = [code[rows] for code in self._codes]
         if self._features:
@@ -274,13 +279,13 @@ class Touchstone(Searcher):
         if not told or size <= _SHORTLIST:
             return np.arange(len(self._candidates))
         if self._review[0] != reviewed:
-            worth = self._improvement(np.arange(size), reviewed)
+            worth = self._improvement(slice(size), reviewed)
             best = np.argpartition(-worth, _SHORTLIST)[:_SHORTLIST]
             self._review = reviewed, np.sort(best)
         return np.concatenate((self._review[1], np.arange(size, len(self._candidates))))
 
     def _improvement(
-        self, rows: Rows, told: int, pending: Sequence[int] = ()
+        self, rows: Rows | slice, told: int, pending: Sequence[int] = ()
     ) -> NDArray[np.float64]:
         """Return the logarithm of the expected improvement at ``rows`` after ``told`` models."""
         known = self._rows[:told]
