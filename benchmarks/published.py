@@ -27,11 +27,12 @@ def _layers(net: nn.Module) -> list[nn.Conv2d | nn.Linear]:
 
 def _sum(net: nn.Module, term: Callable[[Tensor, Tensor], Tensor]) -> float:
     """Sum ``term(weight, gradient)`` over the layers that have a gradient."""
-    return sum(
-        float(term(layer.weight.detach(), layer.weight.grad).sum())
+    terms = [
+        term(layer.weight.detach(), layer.weight.grad).sum()
         for layer in _layers(net)
         if layer.weight.grad is not None
-    )
+    ]
+    return float(sum(terms))
 
 
 def _copy(network: nn.Module, norm: bool = True) -> nn.Module:
@@ -85,7 +86,7 @@ def grasp(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 def fisher(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     """Copy; hooks on every layer; one backward pass."""
     net = _copy(network)
-    total = [0.0]
+    terms: list[Tensor] = []
 
     def watch(layer: nn.Conv2d | nn.Linear, output: Tensor) -> None:
         activation = output.detach()  # a hook that held the output would keep the graph alive
@@ -94,7 +95,7 @@ def fisher(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
             product = activation * gradient
             product = product.flatten(2).sum(2) if product.dim() > 2 else product
             copies = layer.weight[0].numel()
-            total[0] += float(0.5 * product.square().mean(0).sum() * copies)
+            terms.append(0.5 * product.square().mean(0).sum() * copies)
 
         if output.requires_grad:
             output.register_hook(saliency)  # type: ignore[no-untyped-call]
@@ -102,7 +103,7 @@ def fisher(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:
     for layer in _layers(net):
         layer.register_forward_hook(lambda layer, _, output: watch(layer, output))
     torch.autograd.backward(functional.cross_entropy(net(inputs), targets))
-    return total[0]
+    return float(sum(terms))
 
 
 def jacob_cov(network: nn.Module, inputs: Tensor, targets: Tensor) -> float:

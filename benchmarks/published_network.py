@@ -44,9 +44,9 @@ class PublishedNetwork(nn.Module):
         return logits
 
     def copied(self, norm: bool = True) -> PublishedNetwork:
-        """Build the network anew, with the same weights, in training mode."""
+        """Build the network anew where this one is, with its weights, in training mode."""
         arch, classes = self._arguments
-        other = PublishedNetwork(arch, classes, norm)
+        other = PublishedNetwork(arch, classes, norm).to(self.classifier.weight.device)
         other.load_state_dict(self.state_dict(), strict=False)
         return other.train()
 

@@ -17,8 +17,10 @@ the same process. Of the convolutions of one forward pass over the minibatch, th
 times as many, the input Jacobian one more, GraSP five more; synaptic flow takes those of two
 pictures.
 
-``--device cuda`` and ``--init shared`` measure that instead. ``--full`` adds, for each case, stacks
-of several sizes, and one and two worker processes.
+``--device cuda`` and ``--init shared`` measure that instead. On a GPU Assay scores larger groups,
+of which the published way scores the first eight cells; synflow takes there as much as the loss of
+one picture; and memory is that of the host. ``--full`` adds, for each case, stacks of several
+sizes, and several worker processes.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from benchmarks.cells import distinct_cells
 from benchmarks.published_network import PublishedNetwork
 from proxies.batch import pictures
 from proxies.service import ScoringService
+from proxies.workers import GPU_CHUNK
 from spaces.base import Architecture
 from spaces.initial_weights import INITS
 from spaces.nasbench201.cell import representatives
@@ -61,16 +64,31 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 
 
-FORWARD_PASSES: dict[str, float] = {"seven": 9 + 2 / 64, "six": 4 + 2 / 64, "synflow": 2 / 64}
-"""The convolutions of each case, in those of one forward pass over 64 pictures."""
+FORWARD_PASSES: Final = {"seven": 9.0, "six": 4.0, "synflow": 0.0}
+"""The convolutions of each case but for synflow's, in those of a forward pass over 64 pictures."""
+
+SYNFLOW_PASSES: Final = {"cpu": 2 / 64, "cuda": 3 / 64}
+"""Synflow's, on each device."""
+
+MATRIX_SIDES: Final = {"cpu": 1024, "cuda": 8192}
+"""Of the matrices that tell how fast a device is."""
 
 GROUP = 8
 """Cells that one way scores before it is the other's turn."""
 
-WORKERS_CELLS = {"seven": 48, "six": 64, "synflow": 1024}
+GROUPS = {"cpu": GROUP, "cuda": 2 * GPU_CHUNK}
+"""The same of ours, on each device: a GPU wants many."""
+
+ARCHITECTURES = {"cpu": 16, "cuda": 512}
+"""Cells of each case, unless told otherwise."""
+
+WORKERS_CELLS = {
+    "cpu": {"seven": 48, "six": 64, "synflow": 1024},
+    "cuda": {"seven": 1024, "six": 1024, "synflow": 2048},
+}
 """Cells that workers share, with ``--full``."""
 
-STACKS = (1, 4, 16)
+STACKS = {"cpu": (1, 4, 16), "cuda": (1, 8, 32)}
 """How many networks run as one, with ``--full``."""
 
 
@@ -91,13 +109,9 @@ class Ours:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.space = NASBench201("cifar10")
-        self.batch = pictures(self.space)
-        self._fresh()
-
-    def _fresh(self) -> None:
         self.service = ScoringService(
             self.space,
-            batch=self.batch,
+            batch=pictures(self.space),
             store="memory",
             device=self.settings.device,
             init=self.settings.init,  # type: ignore[arg-type]
@@ -108,9 +122,10 @@ class Ours:
         )
 
     def score(self, archs: Sequence[Architecture]) -> None:
-        """Score every one, none of which is known yet."""
-        self._fresh()
+        """Score every one."""
+        known = self.service.hits
         self.service.score(archs, self.settings.names)
+        assert self.service.hits == known, "each cell is to be scored once"
 
 
 class Published:
@@ -176,15 +191,15 @@ def _high_water() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def matrix_rate() -> float:
+def matrix_rate(device: str) -> float:
     """Measure operations a second of a product of float32 matrices, in billions, on one thread."""
-    side = 1024
+    side = MATRIX_SIDES[device]
     torch.set_num_threads(1)
-    matrix = torch.rand(side, side)
+    matrix = torch.rand(side, side, device=device)
     times = []
     for _ in range(9):
         began = time.perf_counter()
-        torch.mm(matrix, matrix)
+        float(torch.mm(matrix, matrix)[0, 0])
         times.append(time.perf_counter() - began)
     return 2 * side**3 / statistics.median(times) / 1e9
 
@@ -218,39 +233,46 @@ def processes(ways: Sequence[str], settings: Settings) -> Iterator[list[Process]
             process.close()
 
 
-def measure(settings: Settings, forward_passes: float, architectures: int) -> dict[str, Any]:
+def measure(case: str, settings: Settings, architectures: int) -> dict[str, Any]:
     """Score groups of cells each way in turn; a first group that warms up is not counted."""
     space = NASBench201("cifar10")
-    cells = distinct_cells(space, architectures + GROUP)
-    families = sorted(set(representatives().values()))
-    sample = np.random.default_rng(1).choice(len(families), architectures, replace=False)
+    device, size = settings.device, GROUPS[settings.device]
+    cells = distinct_cells(space, architectures + size)
+    known = set(map(space.canonical, cells))
+    others = [arch for arch in sorted(set(representatives().values())) if arch not in known]
+    chosen = np.random.default_rng(1).choice(len(others), min(architectures, len(others)), False)
     rates = []
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    scored: dict[str, list[int]] = {way: [] for way in WAYS}
     with processes(list(WAYS), settings) as opened:
-        for start in range(0, len(cells), GROUP):
-            group = cells[start : start + GROUP]
+        for start in range(0, len(cells), size):
+            group = cells[start : start + size]
             for way, process in zip(WAYS, opened, strict=True):
-                times[way].append(process.call(_seconds, group))
-            rates.append(opened[0].call(matrix_rate))
-        anywhere = opened[0].call(_seconds, [families[n] for n in sample])
+                given = group if way == "ours" else group[:GROUP]
+                seconds[way].append(process.call(_seconds, given))
+                scored[way].append(len(given))
+            rates.append(opened[0].call(matrix_rate, device))
+        anywhere = opened[0].call(_seconds, [others[n] for n in chosen]) / len(chosen)
         memory = [process.call(_risen) for process in opened]
     costs = ScoringService(space, store="memory", device="cpu", shipped=False)
-    flops = costs.score(cells[GROUP:], ["flops"]).values.sum()
-    needed = 2 * flops * len(pictures(space).inputs) * forward_passes / 1e9
-    ours, theirs, same = (sum(times[way][1:]) for way in WAYS)
+    flops = costs.score(cells[size:], ["flops"]).values.mean()
+    passes = FORWARD_PASSES[case] + SYNFLOW_PASSES[device]
+    needed = 2 * flops * len(pictures(space).inputs) * passes / 1e9
+    ours, theirs, same = (sum(seconds[way][1:]) / sum(scored[way][1:]) for way in WAYS)
+    families = len(known) + len(others)
     return {
-        "ours_per_second": architectures / ours,
-        "published_way_per_second": architectures / theirs,
+        "ours_per_second": 1 / ours,
+        "published_way_per_second": 1 / theirs,
         "ratio": theirs / ours,
-        "same_network_per_second": architectures / same,
+        "same_network_per_second": 1 / same,
         "ratio_same_network": same / ours,
-        "whole_space_ratio": len(representatives()) * theirs / (len(families) * anywhere),
+        "whole_space_ratio": len(representatives()) * theirs / (families * anywhere),
         "ours_peak_megabytes": memory[0],
         "published_way_peak_megabytes": memory[1],
-        "ours_gigaflops": needed / architectures,
+        "ours_gigaflops": needed,
         "ours_gigaflops_per_second": needed / ours,
         "matrix_gigaflops_per_second": statistics.median(rates),
-        "device": settings.device,
+        "device": device,
         "init": settings.init,
         "threads": 1,
         "architectures": architectures,
@@ -259,27 +281,29 @@ def measure(settings: Settings, forward_passes: float, architectures: int) -> di
 
 def rate(settings: Settings, architectures: int) -> float:
     """Measure architectures a second of ours alone, a first group not counted."""
-    cells = distinct_cells(NASBench201("cifar10"), architectures + GROUP)
+    first = GROUPS[settings.device]
+    cells = distinct_cells(NASBench201("cifar10"), architectures + first)
     with processes(["ours"], settings) as (ours,):
-        ours.call(_seconds, cells[:GROUP])
-        return architectures / ours.call(_seconds, cells[GROUP:])
+        ours.call(_seconds, cells[:first])
+        return architectures / ours.call(_seconds, cells[first:])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every case and print it; with ``--json`` also write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--architectures", type=int, default=16, help="cells per case")
+    parser.add_argument("--architectures", type=int, help="cells per case")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--init", choices=INITS, default=INITS[0])
     parser.add_argument("--full", action="store_true", help="also stacks and workers")
     options = parser.parse_args(arguments)
+    architectures = options.architectures or ARCHITECTURES[options.device]
     figures: dict[str, Any] = {}
     for case in options.cases:
         names = CASES[case]
         settings = Settings(names, options.device, options.init)
-        figures[case] = row = measure(settings, FORWARD_PASSES[case], options.architectures)
+        figures[case] = row = measure(case, settings, architectures)
         print(
             f"{case:<8}{row['ours_per_second']:7.1f} a second, the published way "
             f"{row['published_way_per_second']:5.2f}: {row['ratio']:.1f} times "
@@ -293,10 +317,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         if options.full:
             row["stacks"] = {
-                str(stack): rate(dataclasses.replace(settings, stack=stack), options.architectures)
-                for stack in STACKS
+                str(stack): rate(dataclasses.replace(settings, stack=stack), architectures)
+                for stack in STACKS[options.device]
             }
-            found = workers.compare(names, WORKERS_CELLS[case], rounds=1, device=options.device)
+            shared = WORKERS_CELLS[options.device][case]
+            found = workers.compare(names, shared, rounds=1, device=options.device)
             row["workers"] = {kind: speeds.rate for kind, speeds in found.items()}
             for what in ("stacks", "workers"):
                 rates = ", ".join(f"{kind} {n:.2f}" for kind, n in row[what].items())

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from benchmarks.cells import distinct_cells
 from proxies import registry, workers
 from proxies.batch import pictures
-from proxies.workers import CHUNK, Chunk, Job, Result
+from proxies.workers import CHUNK, GPU_CHUNK, Chunk, Job, Result
 from spaces.initial_weights import InitialWeights
 from spaces.nasbench201.space import NASBench201
 
@@ -69,14 +69,13 @@ def two_nodes() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def ways() -> Iterator[dict[str, Way]]:
-    """Yield what is compared, by name."""
-    found: dict[str, Way] = {
-        "inline": workers.inline,
-        "1 process": partial(workers.processes, count=1),
-        "2 processes": partial(workers.processes, count=2),
-    }
-    if importlib.util.find_spec("ray") is None:
+def ways(device: str) -> Iterator[dict[str, Way]]:
+    """Yield what is compared, by name; a GPU is shared by more processes, and not by Ray."""
+    counts = (1, 2, 4) if device == "cuda" else (1, 2)
+    names = {count: f"{count} process{'es' if count > 1 else ''}" for count in counts}
+    found: dict[str, Way] = {"inline": workers.inline}
+    found |= {name: partial(_in_processes, count=count) for count, name in names.items()}
+    if device == "cuda" or importlib.util.find_spec("ray") is None:
         yield found
         return
     with two_nodes() as address:
@@ -86,20 +85,25 @@ def ways() -> Iterator[dict[str, Way]]:
         yield found | {"2 Ray nodes": partial(cluster.score, count=cluster.room())}
 
 
+def _in_processes(job: Job, chunks: Sequence[Chunk], count: int) -> Iterator[Result]:
+    return workers.processes(dataclasses.replace(job, gpu_share=1 / count), chunks, count)
+
+
 def compare(
     names: Sequence[str], architectures: int, rounds: int, device: str = "cpu"
 ) -> dict[str, Speed]:
     """Let each kind of workers score the same cells in turn; return medians over the rounds."""
     space, proxies = NASBench201("cifar10"), tuple(map(registry.get, names))
     cells = distinct_cells(space, architectures)
+    size = GPU_CHUNK if device == "cuda" else CHUNK
     chunks = [
-        Chunk(tuple(cells[start : start + CHUNK]), proxies) for start in range(0, len(cells), CHUNK)
+        Chunk(tuple(cells[start : start + size]), proxies) for start in range(0, len(cells), size)
     ]
     weights = InitialWeights()
     job = Job(space, pictures(space), weights, running_stats=False, device=device, dtype="float32")
     measure(workers.inline(job, chunks[:1]))
     speeds: dict[str, list[Speed]] = {}
-    with ways() as compared:
+    with ways(device) as compared:
         for _ in range(rounds):
             for name, way in compared.items():
                 # Pickled once for each way: what the engine has in memory stays here.

@@ -80,16 +80,15 @@ def fisher(record: list[list[Channel]]) -> Tensor:
     """
     import torch
 
-    size = 1 + max(int(c.members.max()) for calls in record for c in calls)
-    total = torch.zeros(size, dtype=torch.float64)
-    for calls in record:
-        if not calls:
-            continue
+    from proxies.passes import summed
+
+    def value(calls: list[Channel]) -> Tensor:
         saliency = sum((c.output * c.gradient).sum(3) for c in calls)
         assert isinstance(saliency, torch.Tensor)
-        value = 0.5 * saliency.square().mean(1).sum(1, dtype=torch.float64) * calls[0].weights
-        total.index_add_(0, calls[0].members, value.cpu())
-    return total
+        return 0.5 * saliency.square().mean(1).sum(1, dtype=torch.float64) * calls[0].weights
+
+    size = 1 + max(int(c.members.max()) for calls in record for c in calls)
+    return summed(size, ((calls[0].members, value(calls)) for calls in record if calls))
 
 
 @register("l2_norm", reads="weights", paper="White et al. 2021", level="architecture")

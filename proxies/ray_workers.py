@@ -50,15 +50,10 @@ class RayCluster:
             cluster with GPUs.
         device: of the engine; workers take no GPU with ``cpu``, and wait for one with ``cuda``.
 
-    Raises :class:`UsageError` for an impossible share, and later where there is no such cluster.
+    Raises :class:`UsageError` later where there is no such cluster.
     """
 
     def __init__(self, address: str, gpus_per_worker: float, device: str) -> None:
-        if not 0 < gpus_per_worker <= 1:
-            raise UsageError(
-                f"service.gpus_per_worker={gpus_per_worker} is not possible; give a number above "
-                "0 and at most 1."
-            )
         self.address, self.device = address, device
         self.gpus_per_worker = gpus_per_worker
 
@@ -76,6 +71,10 @@ class RayCluster:
                 f"takes {needed} of a node; add nodes, or choose another service.device."
             )
         return places
+
+    def has_gpus(self) -> bool:
+        """Say whether workers compute on GPUs."""
+        return self._share() > 0
 
     def score(self, job: Job, chunks: Iterable[Chunk], count: int) -> Iterator[Result]:
         """Score in ``count`` actors; results come as they are done.

@@ -92,10 +92,10 @@ class ScoringService:
         batch: the minibatch, or a function of the space that makes it when a proxy first needs
             one; by default 64 of the shipped CIFAR-10 pictures.
         workers: ``inline``, ``processes`` of this machine, or actors of a ``ray`` cluster.
-        processes: how many workers; by default one a core of the machine, or as many as the nodes
-            of the cluster hold.
+        processes: how many workers; by default one a core of the machine, as many as share its
+            GPUs where they compute there, or as many as the nodes of the cluster hold.
         address: of the Ray cluster: ``auto``, ``local``, ``host:port`` or ``ray://host:port``.
-        gpus_per_worker: the share of a GPU that each worker on a Ray cluster takes.
+        gpus_per_worker: the share of a GPU that each of several workers takes, of its memory too.
         store: where scores are kept: path of a file, ``postgresql://`` URL; None is
             :func:`proxies.store.default_path`, ``memory`` keeps them as long as the service.
         shipped: whether to read the scores that come with the space, too.
@@ -151,8 +151,14 @@ class ScoringService:
             raise UsageError(f"service.processes={processes} is not possible; give 1 or more.")
         if stack is not None and stack < 1:
             raise UsageError(f"service.stack={stack} is not possible; give 1 or more.")
+        if not 0 < gpus_per_worker <= 1:
+            raise UsageError(
+                f"service.gpus_per_worker={gpus_per_worker} is not possible; give a number above "
+                "0 and at most 1."
+            )
         self.space = space
         self.workers, self.processes, self.stack = workers, processes, stack
+        self.gpus_per_worker = gpus_per_worker
         self._cluster: RayCluster | None = None
         if workers == "ray":
             from proxies.ray_workers import RayCluster
@@ -168,6 +174,7 @@ class ScoringService:
         self._wants_shipped = shipped
         self._columns: dict[str, _Column] = {}
         self._costs: dict[str, Cost | None] = {}
+        self._jobs: dict[bool, Job] = {}
         self._keys: dict[Level, dict[Architecture, str]] = {"function": {}, "architecture": {}}
 
     # -- asking -------------------------------------------------------------------------------
@@ -266,7 +273,7 @@ class ScoringService:
         other.weights = dataclasses.replace(self.weights, seed=seed)
         other.hits = other.shipped_hits = other.computed = 0
         other.proxy_seconds = 0.0
-        other._columns = {}
+        other._columns, other._costs, other._jobs = {}, {}, {}
         other._keys = {"function": {}, "architecture": {}}
         return other
 
@@ -369,18 +376,16 @@ class ScoringService:
                 alike.setdefault(run, []).append(arch)
         for proxy, archs in tabled.items():
             self._look_up(proxy, archs, costs.get(proxy.name))
+        size = self._chunk_size(len(work))
         chunks = [
-            workers.Chunk(tuple(archs[start : start + workers.CHUNK]), proxies)
+            workers.Chunk(tuple(archs[start : start + size]), proxies)
             for proxies, archs in alike.items()
-            for start in range(0, len(archs), workers.CHUNK)
+            for start in range(0, len(archs), size)
         ]
         # Processes that share a store begin at different places, and so divide the work.
         random.SystemRandom().shuffle(chunks)
         needs_data = any(proxy.needs_data for proxies in alike for proxy in proxies)
-        batch = self.batch if needs_data else Minibatch.empty(self._input_shape)
-        job = workers.Job(
-            self.space, batch, self.weights, self.running_stats, self.device, self.dtype, self.stack
-        )
+        job = self._job(needs_data)
         names = ", ".join(sorted({proxy.name for proxies in alike for proxy in proxies}))
         title = f"scoring {self.space.name} | {names}"
         with progress(title, len(work), self.progress) as advance:
@@ -416,6 +421,32 @@ class ScoringService:
             }
         )
 
+    def _job(self, needs_data: bool) -> Job:
+        """Return the job, which keeps what it learns of a GPU from one call to the next."""
+        if needs_data not in self._jobs:
+            alone = self.workers == "inline"
+            self._jobs[needs_data] = workers.Job(
+                self.space,
+                self.batch if needs_data else Minibatch.empty(self._input_shape),
+                self.weights,
+                self.running_stats,
+                self.device,
+                self.dtype,
+                self.stack,
+                gpu_share=1.0 if alone else self.gpus_per_worker,
+            )
+        return self._jobs[needs_data]
+
+    def _chunk_size(self, work: int) -> int:
+        """Say how many of ``work`` architectures a worker takes at a time."""
+        if self.stack is not None:
+            return max(workers.CHUNK, self.stack)
+        if self._cluster and work > 2 * workers.CHUNK:
+            gpu = self._cluster.has_gpus()
+        else:
+            gpu = workers.on_gpu(self.device)
+        return workers.GPU_CHUNK if gpu else workers.CHUNK
+
     def _results(
         self, job: Job, chunks: list[Chunk], advance: Callable[[int], None]
     ) -> Iterator[Result]:
@@ -425,7 +456,8 @@ class ScoringService:
         if self._cluster and (self.device == "cuda" or not few):
             count = self.processes or self._cluster.room()
             return self._cluster.score(job, unknown, min(count, len(chunks)))
-        count = min(self.processes or workers.cores(), len(chunks))
+        most = self.processes or workers.places(self.device, self.gpus_per_worker)
+        count = min(most, len(chunks))
         if self.workers != "processes" or count == 1 or few:
             return workers.inline(job, unknown)
         return workers.processes(job, unknown, count)

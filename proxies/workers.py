@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -25,22 +26,25 @@ import numpy as np
 
 from conf.errors import UsageError
 from proxies.batch import Minibatch
-from proxies.failures import WORKER_DIED
+from proxies.failures import OUT_OF_MEMORY, WORKER_DIED
 from proxies.memory import keep_memory
 from proxies.registry import Proxy
+from proxies.room import Room
 from spaces.base import Architecture, SearchSpace
 from spaces.initial_weights import InitialWeights
 from spaces.supernets import Supernets
 
 if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
     from proxies.engine import ProxyEngine, Scores
     from spaces.branched import Branched
 
 CHUNK: Final = 16
 """Architectures that a worker takes at a time: about half a second of work."""
 
-_SHARE_OF_MEMORY: Final = 0.7
-"""Of what a GPU has free, for networks that run as one."""
+GPU_CHUNK: Final = 64
+"""The same, where networks run as one: up to so many."""
 
 DEATHS: Final = 3
 """How often a chunk may be lost with its worker before its architectures are tried alone."""
@@ -75,6 +79,7 @@ class Job:
     device: str
     dtype: str
     stack: int | None = None
+    gpu_share: float = 1.0
 
     @functools.cached_property
     def engine(self) -> ProxyEngine:
@@ -85,9 +90,8 @@ class Job:
         return ProxyEngine(self.device, threads=1, dtype=self.dtype)
 
     @functools.cached_property
-    def _room(self) -> dict[frozenset[str], int]:
-        """How many networks a GPU holds at once, by the passes that run."""
-        return {}
+    def _room(self) -> Room:
+        return Room(self.gpu_share)
 
     def run(self, chunk: Chunk) -> Result:
         """Score a chunk: what can be by passes over many networks at once, the rest one by one."""
@@ -112,46 +116,28 @@ class Job:
         """Score by networks that run layer by layer; NaN is what is left to do."""
         from proxies.stack import Grouped
 
-        scores = _nothing(chunk)
-        start = 0
+        scores, start = _nothing(chunk), 0
+        passes = frozenset(proxy.reads for proxy in chunk.proxies)
         with contextlib.suppress(Exception):  # one by one, each failure gets its reason
             while start < len(chunk.archs):
-                rows = slice(start, start + self._fitting(chunk))
+                rows = slice(start, start + (self.stack or self._room.networks(passes)))
                 began = time.perf_counter()
                 module = self.space.grouped_network(chunk.archs[rows], self.weights)
                 if module is None:
                     return self._score_light(chunk)
                 stack = Grouped(module)
                 building = (time.perf_counter() - began) / stack.size
-                with self._measuring(chunk, stack.size):
+                watched = nullcontext() if self.stack else self._room.watch(passes, stack.size)
+                with watched:
                     found = self.engine.score(stack, self.batch, chunk.proxies)
+                crowded = OUT_OF_MEMORY in found.reasons.values()
+                if crowded and stack.size > 1 and not self.stack:
+                    self._room.too_many(passes)
+                    continue
                 scores.values[rows] = found.values
                 scores.seconds[rows] = found.seconds + building
                 start += stack.size
         return scores
-
-    def _fitting(self, chunk: Chunk) -> int:
-        """Return how many networks to run as one: on a GPU, as many as it was seen to hold."""
-        if self.stack is not None:
-            return self.stack
-        return self._room.get(frozenset(proxy.reads for proxy in chunk.proxies), 1)
-
-    @contextlib.contextmanager
-    def _measuring(self, chunk: Chunk, networks: int) -> Iterator[None]:
-        """Learn from the memory that ``networks`` take on a GPU how many it holds."""
-        passes = frozenset(proxy.reads for proxy in chunk.proxies)
-        if self.stack is not None or passes in self._room:
-            yield
-            return
-        import torch
-
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        yield
-        each = max(1, (torch.cuda.max_memory_allocated() - before) // networks)
-        torch.cuda.empty_cache()
-        free, _ = torch.cuda.mem_get_info()
-        self._room[passes] = max(1, min(len(chunk.archs), int(_SHARE_OF_MEMORY * free / each)))
 
     def _score_light(self, chunk: Chunk) -> Scores:
         """Score by the passes so light that building a network takes longer; NaN is left to do."""
@@ -293,6 +279,24 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def on_gpu(device: str) -> bool:
+    """Say whether an engine on ``device`` computes on a GPU of this machine."""
+    if device == "cpu":
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def places(device: str, gpu_share: float) -> int:
+    """Return how many workers this machine holds: one a core, or as many as share its GPUs."""
+    if not on_gpu(device):
+        return cores()
+    import torch
+
+    return max(1, min(cores(), int(torch.cuda.device_count() / gpu_share + 1e-6)))
+
+
 def _run(job: Job, waiting: Queue, count: int) -> Iterator[tuple[Chunk, Result | None]]:
     """Work through ``waiting`` until it is empty or a worker dies."""
     pool = _start(job, count)
@@ -326,11 +330,12 @@ def _start(job: Job, count: int) -> ProcessPoolExecutor:
             "service.workers=processes needs a space that can be pickled, one whose class stands "
             f"in a module ({error}); choose service.workers=inline."
         ) from None
+    spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
         count,
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=spawn,
         initializer=_initialise,
-        initargs=(packed,),
+        initargs=(packed, spawn.Value("i", 0)),
     )
     try:
         # The pool starts a process for each call that finds none idle: all of them start now.
@@ -348,9 +353,16 @@ def _start(job: Job, count: int) -> ProcessPoolExecutor:
 _job: Job
 
 
-def _initialise(packed: bytes) -> None:
+def _initialise(packed: bytes, begun: Synchronized[int]) -> None:
     global _job  # noqa: PLW0603
     _job = pickle.loads(packed)
+    with begun.get_lock():
+        place = begun.value
+        begun.value += 1
+    if on_gpu(_job.device):
+        import torch
+
+        torch.cuda.set_device(place % torch.cuda.device_count())
 
 
 def _work(chunk: Chunk) -> Result:

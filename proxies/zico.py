@@ -12,7 +12,7 @@ from proxies.registry import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from proxies.passes import Layers
+    from proxies.passes import Layer, Layers
 
 
 @register("zico", reads="halves", paper="Li et al. 2023", needs_data=True, needs_labels=True)
@@ -28,12 +28,14 @@ def zico(record: tuple[Layers, ...]) -> Tensor:
     """
     import torch
 
-    total = torch.zeros(record[0].size, dtype=torch.float64)
-    for layers in zip(*(part.layers for part in record), strict=True):
+    from proxies.passes import summed
+
+    def term(layers: tuple[Layer, ...]) -> Tensor:
         gradients = torch.stack([layer.gradient.flatten(1) for layer in layers])
         deviation = gradients.std(0, correction=0)
         ratio = torch.where(deviation > 0, gradients.abs().mean(0) / deviation, 0)
         value = ratio.sum(1, dtype=torch.float64)
-        term = torch.where(value > 0, value.log(), 0)
-        total.index_add_(0, layers[0].members, term.cpu())
-    return total
+        return torch.where(value > 0, value.log(), 0)
+
+    pairs = zip(*(part.layers for part in record), strict=True)
+    return summed(record[0].size, ((layers[0].members, term(layers)) for layers in pairs))

@@ -18,7 +18,7 @@ from proxies.passes import (
     statistics,
     training,
 )
-from proxies.passes.run import PASSES, Layer, Layers, Run, register_pass
+from proxies.passes.run import PASSES, Layer, Layers, Run, register_pass, summed
 
 __all__ = [
     "PASSES",
@@ -36,5 +36,6 @@ __all__ = [
     "parts",
     "register_pass",
     "statistics",
+    "summed",
     "training",
 ]

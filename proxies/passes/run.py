@@ -189,9 +189,23 @@ class Layers:
 
         ``term`` maps two [m, ...] to [m, ...] of any further shape. Returns float64 [K].
         """
-        total = torch.zeros(self.size, dtype=torch.float64)
-        for layer in self.layers:
+
+        def rows(layer: Layer) -> Tensor:
             value = term(layer.weight, layer.gradient)
-            rows = value.reshape(len(value), -1).sum(1, dtype=torch.float64)
-            total.index_add_(0, layer.members, rows.cpu())
+            return value.reshape(len(value), -1).sum(1, dtype=torch.float64)
+
+        return summed(self.size, ((layer.members, rows(layer)) for layer in self.layers))
+
+
+def summed(size: int, terms: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Add up what layers give to each of ``size`` = K networks, float64 [K] on the CPU.
+
+    A term is (members int64 [m] in 0..K-1, values float64 [m]). All values come from their device
+    at once: each journey would wait for all that is under way there.
+    """
+    total = torch.zeros(size, dtype=torch.float64)
+    given = list(terms)
+    if not given:
         return total
+    members, values = (torch.cat(part) for part in zip(*given, strict=True))
+    return total.index_add_(0, members, values.cpu())

@@ -94,7 +94,7 @@ class StackedNetwork(nn.Module):
     def _tensors(self, network: int) -> Iterator[Tensor]:
         """Give the tensors of one network in the order of its layers."""
         if not self._shared:
-            return _parted(self.weights[network], self._layers[network])
+            return map(_channels_last, _parted(self.weights[network], self._layers[network]))
         layers = self._layers[network]
         return (self.weights[place] for layer in layers for place in self._places[layer])
 
@@ -190,14 +190,18 @@ def _draw(seed: int, layers: Sequence[Layer]) -> Tensor:
 def _drawn_alike(weights: InitialWeights, space: SearchSpace, layer: Layer) -> tuple[Tensor, ...]:
     """Draw the tensors of a layer that is the same in all networks."""
     drawn = _draw(weights.seed_of_layer(space, layer.path, layer.shapes), [layer])
-    return tuple(_parted(drawn, [layer]))
+    return tuple(map(_channels_last, _parted(drawn, [layer])))
 
 
 def _parted(weights: Tensor, layers: Sequence[Layer]) -> Iterator[Tensor]:
-    """Part weights that lie one after the other, kernels channels-last."""
+    """Part weights that lie one after the other."""
     shapes = [shape for layer in layers for shape in layer.shapes]
     for part, shape in zip(torch.split(weights, [*map(math.prod, shapes)]), shapes, strict=True):
-        tensor = part.view(shape)
-        if len(shape) == 4:
-            tensor = tensor.contiguous(memory_format=torch.channels_last)
-        yield tensor
+        yield part.view(shape)
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Lay out kernels as convolutions on a CPU read them."""
+    if tensor.dim() != 4:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last)
