@@ -6,6 +6,7 @@ from torch import nn
 
 from benchmarks import published
 from benchmarks.published_network import PublishedNetwork
+from benchmarks.simulated_device import DEVICE, simulated_device
 from proxies import score_model
 from spaces.nasbench201 import NASBench201
 from spaces.nasbench201.cell import EDGE_NAMES
@@ -58,3 +59,14 @@ def test_its_scores_are_ours(name):
     expected = pytest.approx(score_model(ours, inputs, targets, [name])[name], 2e-3, absolute)
     assert published.PROXIES[name](ours, inputs, targets) == expected
     assert published.PROXIES[name](theirs, inputs, targets) == expected
+
+
+@pytest.mark.parametrize("name", sorted(published.PROXIES))
+def test_it_runs_on_a_device(name):
+    theirs, _ = both()
+    inputs, targets = torch.randn(2, 3, 32, 32), torch.arange(2)
+    expected = published.PROXIES[name](theirs, inputs, targets)
+    with simulated_device() as calls:
+        there = theirs.to(DEVICE), inputs.to(DEVICE), targets.to(DEVICE)
+        assert published.PROXIES[name](*there) == pytest.approx(expected, 1e-3)
+        assert calls.waits.total() == 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_map
 
-DEVICE = torch.device("meta")
+DEVICE: Final = torch.device("meta")
 """Torch knows no device of ours; it takes this one's name for one that computes nothing."""
 
 _aten = torch.ops.aten
@@ -36,6 +36,7 @@ class Simulated(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> Simulated:
+        """Wrap."""
         made = Tensor._make_wrapper_subclass(
             cls,
             held.size(),
@@ -49,22 +50,31 @@ class Simulated(Tensor):
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, function, types, given=(), named=None):
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, given: Any = (), named: Any = None
+    ) -> Any:
         return _run(function, given, named or {})
 
     def numpy(self, **_: Any) -> Any:
+        """Refuse, with ``TypeError``."""
         raise TypeError("a tensor of this device has no NumPy array; use Tensor.cpu() first")
 
 
 class Calls(TorchDispatchMode):
-    """Runs operations on either device, and counts those that wait for :data:`DEVICE`."""
+    """Runs operations on either device.
+
+    ``launches`` counts those on :data:`DEVICE`, views not; ``waits`` those among them, by name,
+    for which the CPU would have to wait.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.waits: Counter[str] = Counter()
         self.launches = 0
 
-    def __torch_dispatch__(self, function, types, given=(), named=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, given: Any = (), named: Any = None
+    ) -> Any:
         named = dict(named or {})
         target = named.get("device")
         simulated = any(isinstance(leaf, Simulated) for leaf in _leaves((given, named)))
@@ -113,7 +123,7 @@ def _run(function: Any, given: Any, named: Any) -> Any:
     if _is_cpu(target):
         return found
     wrapped = tree_map(lambda leaf: Simulated(leaf) if isinstance(leaf, Tensor) else leaf, found)
-    return return_and_correct_aliasing(function, given, named, wrapped)
+    return return_and_correct_aliasing(function, given, named, wrapped)  # type: ignore[no-untyped-call]
 
 
 def _check_devices(function: Any, given: Any, named: Any) -> None:
