@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.simulated_device import DEVICE, simulated_device
 from spaces.mixture import Mixture
 from spaces.nasbench201 import NASBench201
 from spaces.supernets import Place
@@ -27,8 +28,8 @@ def data(space):
     return read(None, 0.5, space, "searcher")
 
 
-def made(space, data, seed=0, steps=4, recipe=RECIPE):
-    supernet = TrainedSupernet(space, data, recipe, seed, CPU)
+def made(space, data, seed=0, steps=4, recipe=RECIPE, device=CPU):
+    supernet = TrainedSupernet(space, data, recipe, seed, device)
     supernet.train(steps)
     return supernet
 
@@ -70,6 +71,15 @@ def test_same_seed_same_supernet(space, data):
     np.testing.assert_array_equal(first.shares, second.shares)
     assert first.accuracy(first.left) == second.accuracy(second.left)
     assert not np.array_equal(first.shares, other.shares)
+
+
+def test_on_a_device_it_is_the_same(space, data):
+    here = made(space, data)
+    with simulated_device() as calls:
+        there = made(space, data, device=DEVICE)
+        assert calls.launches
+        np.testing.assert_allclose(there.shares, here.shares, rtol=1e-5)
+        assert there.accuracy(there.left) == here.accuracy(here.left)
 
 
 def test_a_removal_counts_for_one_measurement_and_a_decision_stays(space, data):

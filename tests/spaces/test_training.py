@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+import spaces.training
+from benchmarks.simulated_device import DEVICE, simulated_device
 from conf.errors import UsageError
 from proxies import datasets
 from spaces import Evaluation, SearchSpace, training_loop
@@ -238,6 +240,19 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
         expected.test,
     )
     assert same(weights(resumed, (2,)), weights(whole, (2,)))
+
+
+@pytest.mark.parametrize("augment", [True, False])
+def test_on_a_device_it_is_the_same(make, monkeypatch, augment):
+    def evaluated(where):
+        return make(where, epochs=2, augment=augment).evaluate((1,))
+
+    expected = evaluated("here")
+    monkeypatch.setattr(spaces.training, "device_of", lambda *_: DEVICE)
+    with simulated_device() as calls:
+        found = evaluated("there")
+    assert calls.launches
+    assert (found.val, found.test) == (expected.val, expected.test)
 
 
 def test_seconds_are_those_of_all_epochs(make, monkeypatch):
