@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,19 +28,28 @@ def paths(graph: Graph, none: int | None = None, unnamed: Collection[int] = ()) 
     A source is fed by nothing, a sink feeds nothing. Labels that are ``unnamed`` are passed over.
     """
     labels = graph.operations.tolist()
-    feeds = [np.flatnonzero(row).tolist() for row in graph.adjacency]
+    found: Counter[Path] = Counter()
+    for route in _routes(graph.adjacency.tobytes(), len(labels)):
+        path = tuple([labels[node] for node in route])
+        if none not in path:
+            found[tuple([n for n in path if n not in unnamed]) if unnamed else path] += 1
+    return found
+
+
+@lru_cache(maxsize=2**16)
+def _routes(adjacency: bytes, nodes: int) -> list[tuple[int, ...]]:
+    """List the nodes on each way from a source to a sink; many architectures are joined alike."""
+    joined = np.frombuffer(adjacency, np.bool_).reshape(nodes, nodes)
+    feeds = [np.flatnonzero(row).tolist() for row in joined]
     fed = set().union(*feeds)
 
     @cache
-    def onwards(node: int) -> list[Path]:
-        if labels[node] == none:
-            return []
-        own = () if labels[node] in unnamed else (labels[node],)
+    def onwards(node: int) -> list[tuple[int, ...]]:
         if not feeds[node]:
-            return [own]
-        return [(*own, *rest) for later in feeds[node] for rest in onwards(later)]
+            return [(node,)]
+        return [(node, *rest) for later in feeds[node] for rest in onwards(later)]
 
-    return Counter(p for node in range(len(labels)) if node not in fed for p in onwards(node))
+    return [route for node in range(nodes) if node not in fed for route in onwards(node)]
 
 
 def is_chain(graph: Graph) -> bool:

@@ -20,6 +20,7 @@ from spaces.nasbench101.cell import (
     MAX_EDGES,
     OPERATIONS,
     VERTICES,
+    Adjacency,
     adjacency,
     architecture,
     live,
@@ -136,12 +137,11 @@ class NASBench101(SearchSpace):
 
         Dead vertices keep their place, joined to nothing and labelled ``none``.
         """
-        joined = adjacency(arch)
-        alive = set(live(joined))
+        joined, alive = _joined(arch[: len(EDGES)])
         labels = (0, *(1 + operation for operation in operations(arch)), 5)
         none = self.graph_operations.index("none")
         nodes = [label if vertex in alive else none for vertex, label in enumerate(labels)]
-        return Graph(pruned(joined), np.array(nodes, np.int64))
+        return Graph(joined, np.array(nodes, np.int64))
 
     # -- networks and tables ------------------------------------------------------------------
 
@@ -203,6 +203,15 @@ class NASBench101(SearchSpace):
 
 
 @functools.lru_cache(maxsize=1 << 13)
+@functools.lru_cache(maxsize=2**16)
+def _joined(edges: tuple[int, ...]) -> tuple[Adjacency, frozenset[int]]:
+    """Return the edges on paths from input to output, and their vertices; cells share them."""
+    joined = adjacency(edges)
+    found = pruned(joined)
+    found.flags.writeable = False
+    return found, frozenset(live(joined))
+
+
 def _matrix_text(edges: tuple[int, ...]) -> str:
     return _compact(adjacency(edges).astype(int).tolist())
 
