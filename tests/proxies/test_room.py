@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from proxies import ScoringService, registry, workers
+from proxies import ScoringService, registry, room, workers
 from proxies.batch import gaussian
 from proxies.engine import Scores
 from proxies.failures import OUT_OF_MEMORY
@@ -26,6 +26,8 @@ class Gpu:
 
     def __init__(self, monkeypatch, size=80 * GIB, others=0):
         self.size, self.others, self.peak, self.count = size, others, 0, 1
+        self.clock = 0.0
+        monkeypatch.setattr(room, "perf_counter", lambda: self.clock)
         for name in (
             "is_available",
             "device_count",
@@ -70,35 +72,52 @@ def gpu(monkeypatch):
     return Gpu(monkeypatch)
 
 
-def run(room, gpu, networks, each=GIB):
-    with room.watch("passes", networks):
+def run(learnt, gpu, networks, each=GIB, seconds=1.0):
+    with learnt.watch("passes", networks):
+        gpu.clock += seconds
         return gpu.take(networks * each)
 
 
 def test_the_first_network_tells_what_one_takes_and_few_more_go_on_from_there(gpu):
-    room, sizes = Room(), []
+    learnt, sizes = Room(), []
     for _ in range(5):
-        sizes.append(room.networks("passes"))
-        assert run(room, gpu, sizes[-1])
+        sizes.append(learnt.networks("passes"))
+        assert run(learnt, gpu, sizes[-1])
     assert sizes == [1, 4, 16, 64, 64]  # of 80, 80 % are spoken for
-    assert room.networks("other passes") == 1
+    assert learnt.networks("other passes") == 1
 
 
 def test_a_light_first_network_does_not_fill_the_memory(gpu):
-    room = Room()
-    run(room, gpu, 1, each=GIB // 100)
-    assert room.networks("passes") == 4
-    run(room, gpu, 4, each=8 * GIB)
-    assert room.networks("passes") == 8
+    learnt = Room()
+    run(learnt, gpu, 1, each=GIB // 100)
+    assert learnt.networks("passes") == 4
+    run(learnt, gpu, 4, each=8 * GIB)
+    assert learnt.networks("passes") == 8
+
+
+def test_as_many_run_as_one_as_are_fastest(gpu):
+    learnt, sizes = Room(), []
+    for _ in range(6):
+        sizes.append(learnt.networks("passes"))
+        run(learnt, gpu, sizes[-1], seconds=1 + (sizes[-1] / 8) ** 2)
+    assert sizes == [1, 4, 16, 16, 4, 4]  # 16 once more: it may have been slow by chance
+
+
+def test_a_slow_first_run_is_no_reason_to_stop(gpu):
+    learnt, sizes = Room(), []
+    for seconds in (1, 1, 20, 2, 2):
+        sizes.append(learnt.networks("passes"))
+        run(learnt, gpu, sizes[-1], seconds=seconds)
+    assert sizes == [1, 4, 16, 16, 64]
 
 
 @pytest.mark.parametrize(("share", "others", "expected"), [(0.25, 0, 16), (1, 40 * GIB, 32)])
 def test_it_keeps_to_its_share_and_to_what_is_free(gpu, share, others, expected):
     gpu.others = others
-    room = Room(share)
+    learnt = Room(share)
     for _ in range(4):
-        assert run(room, gpu, room.networks("passes"))
-    assert room.networks("passes") == expected
+        assert run(learnt, gpu, learnt.networks("passes"))
+    assert learnt.networks("passes") == expected
 
 
 class Engine:
@@ -113,6 +132,7 @@ class Engine:
 
     def score(self, stack, batch, proxies):
         self.sizes.append(stack.size)
+        self.gpu.clock += 1
         fits = self.gpu.take(stack.size * self.each(len(self.sizes)))
         values = np.full((stack.size, len(proxies)), 1.0 if fits else np.nan)
         failures = {(row, p.name): OUT_OF_MEMORY for row in range(stack.size) for p in proxies}
