@@ -10,6 +10,7 @@ from benchmarks.simulated_device import DEVICE, simulated_device
 from proxies import registry
 from proxies.batch import gaussian
 from proxies.engine import ProxyEngine
+from proxies.service import ScoringService
 from proxies.stack import Grouped, Single
 from proxies.workers import Chunk, Job
 from spaces.initial_weights import InitialWeights
@@ -46,6 +47,32 @@ def test_scores_are_those_of_the_cpu(name, stack):
         found = engine(DEVICE).score(stack(), BATCH, proxies)
     assert found.reasons == expected.reasons
     assert np.allclose(found.values, expected.values, rtol=1e-6, equal_nan=True)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+class TestAGpu:
+    """The same on a real one."""
+
+    @pytest.mark.parametrize("stack", [alone, grouped])
+    @pytest.mark.parametrize("name", NAMES)
+    def test_scores_are_those_of_the_cpu(self, name, stack):
+        proxies = [registry.get(name)]
+        expected = engine().score(stack(), BATCH, proxies)
+        found = engine("cuda").score(stack(), BATCH, proxies)
+        assert found.reasons == expected.reasons
+        assert np.allclose(found.values, expected.values, rtol=1e-5, equal_nan=True)
+
+    @pytest.mark.parametrize("workers", ["inline", "processes"])
+    def test_the_service_scores_there(self, workers):
+        archs = SPACE.sample(np.random.default_rng(0), 200)
+        names = ["snip", "grasp", "jacob_cov", "naswot", "synflow", "az_trainability"]
+        settings = {"batch": BATCH, "store": "memory", "dtype": "float64"}
+        there = ScoringService(SPACE, device="cuda", workers=workers, **settings)
+        here = ScoringService(SPACE, device="cpu", **settings)
+        found, expected = there.score(archs, names), here.score(archs, names)
+        assert found.reasons == expected.reasons
+        assert np.allclose(found.values, expected.values, rtol=1e-4, equal_nan=True)
 
 
 @pytest.mark.parametrize("networks", [1, 4])
