@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _WORKERS: Final = ("inline", "processes", "ray")
 _PATIENCE_SECONDS: Final = 2.0
+_COSTS: Final = {"parameters": "params", "operations": "flops"}
+"""The passes that count what a space's table may have, and as what it has it."""
 
 
 @dataclass(frozen=True)
@@ -395,14 +397,16 @@ class ScoringService:
 
     def _known_costs(self, work: Iterable[tuple[Architecture, list[Proxy]]]) -> dict[str, Cost]:
         """Return the costs that are asked for and need no network, by the proxies' names."""
-        asked: dict[str, list[Architecture]] = {}
+        asked: dict[Proxy, list[Architecture]] = {}
         for arch, proxies in work:
             for proxy in proxies:
-                asked.setdefault(proxy.name, []).append(arch)
-        for name, archs in asked.items():
-            if name not in self._costs:
-                self._costs[name] = agreed(self.space, name, archs)
-        return {name: cost for name in asked if (cost := self._costs[name]) is not None}
+                if proxy.reads in _COSTS:
+                    asked.setdefault(proxy, []).append(arch)
+        for proxy, archs in asked.items():
+            if proxy.name not in self._costs:
+                self._costs[proxy.name] = agreed(self.space, _COSTS[proxy.reads], archs)
+        known = {proxy.name: self._costs[proxy.name] for proxy in asked}
+        return {name: cost for name, cost in known.items() if cost is not None}
 
     def _look_up(self, proxy: Proxy, archs: list[Architecture], cost: Cost | None) -> None:
         """Learn what the space's table has; it is not worth a place in the store."""

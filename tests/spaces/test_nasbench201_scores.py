@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from proxies import registry
+from proxies.ranking import PoolScorer
 from proxies.service import ScoringService
 from proxies.store.shipped import Shipped, table_of
 from spaces.nasbench201 import NASBench201
@@ -38,6 +40,19 @@ def test_scores_are_found_and_computed_alike(table, dataset):
     for name in names:
         tolerance = 2e-2 if name in AMPLIFY_ROUNDING else 1e-3
         assert np.allclose(found.column(name), expected.column(name), tolerance, equal_nan=True)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_az_nas_ranks_at_once(dataset):
+    space = NASBench201(dataset)
+    service = ScoringService(space, store="memory", device="cpu")
+    archs = space.sample(np.random.default_rng(4), 300)
+    goodness = PoolScorer(service, "az_nas")(archs)
+    assert service.computed == 0
+    trained = space.table().test[space.table().rows(archs)]
+    assert spearmanr(goodness, trained).statistic > 0.85
+    flops = service.score(archs, ["flops", "az_complexity"]).values
+    assert np.array_equal(flops[:, 0], flops[:, 1])
 
 
 def test_every_family_and_every_version_is_current(table):
