@@ -240,7 +240,9 @@ def measure(case: str, settings: Settings, architectures: int) -> dict[str, Any]
     cells = distinct_cells(space, architectures + size)
     known = set(map(space.canonical, cells))
     others = [arch for arch in sorted(set(representatives().values())) if arch not in known]
-    chosen = np.random.default_rng(1).choice(len(others), min(architectures, len(others)), False)
+    chosen = np.random.default_rng(1).choice(
+        len(others), min(architectures, len(others)), replace=False
+    )
     rates = []
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     scored: dict[str, list[int]] = {way: [] for way in WAYS}

@@ -378,6 +378,8 @@ class ScoringService:
                 alike.setdefault(run, []).append(arch)
         for proxy, archs in tabled.items():
             self._look_up(proxy, archs, costs.get(proxy.name))
+        if not alike:
+            return
         size = self._chunk_size(len(work))
         chunks = [
             workers.Chunk(tuple(archs[start : start + size]), proxies)
@@ -460,7 +462,7 @@ class ScoringService:
         if self._cluster and (self.device == "cuda" or not few):
             count = self.processes or self._cluster.room()
             return self._cluster.score(job, unknown, min(count, len(chunks)))
-        most = self.processes or workers.places(self.device, self.gpus_per_worker)
+        most = self.processes or workers.room(self.device, self.gpus_per_worker)
         count = min(most, len(chunks))
         if self.workers != "processes" or count == 1 or few:
             return workers.inline(job, unknown)

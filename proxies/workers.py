@@ -29,7 +29,7 @@ from proxies.batch import Minibatch
 from proxies.failures import OUT_OF_MEMORY, WORKER_DIED
 from proxies.memory import keep_memory
 from proxies.registry import Proxy
-from proxies.room import Room
+from proxies.stack_size import StackSize
 from spaces.base import Architecture, SearchSpace
 from spaces.initial_weights import InitialWeights
 from spaces.supernets import Supernets
@@ -90,8 +90,8 @@ class Job:
         return ProxyEngine(self.device, threads=1, dtype=self.dtype)
 
     @functools.cached_property
-    def _room(self) -> Room:
-        return Room(self.gpu_share)
+    def _stack_size(self) -> StackSize:
+        return StackSize(self.gpu_share)
 
     def run(self, chunk: Chunk) -> Result:
         """Score a chunk: what can be by passes over many networks at once, the rest one by one."""
@@ -120,19 +120,19 @@ class Job:
         passes = frozenset(proxy.reads for proxy in chunk.proxies)
         with contextlib.suppress(Exception):  # one by one, each failure gets its reason
             while start < len(chunk.archs):
-                rows = slice(start, start + (self.stack or self._room.networks(passes)))
+                rows = slice(start, start + (self.stack or self._stack_size.networks(passes)))
                 began = time.perf_counter()
                 module = self.space.grouped_network(chunk.archs[rows], self.weights)
                 if module is None:
                     return self._score_light(chunk)
                 stack = Grouped(module)
                 building = (time.perf_counter() - began) / stack.size
-                watched = nullcontext() if self.stack else self._room.watch(passes, stack.size)
-                with watched:
+                learning = self._stack_size.watch(passes, stack.size)
+                with nullcontext() if self.stack else learning:
                     found = self.engine.score(stack, self.batch, chunk.proxies)
                 crowded = OUT_OF_MEMORY in found.reasons.values()
                 if crowded and stack.size > 1 and not self.stack:
-                    self._room.too_many(passes)
+                    self._stack_size.too_many(passes, stack.size)
                     continue
                 scores.values[rows] = found.values
                 scores.seconds[rows] = found.seconds + building
@@ -288,7 +288,7 @@ def on_gpu(device: str) -> bool:
     return torch.cuda.is_available()
 
 
-def places(device: str, gpu_share: float) -> int:
+def room(device: str, gpu_share: float) -> int:
     """Return how many workers this machine holds: one a core, or as many as share its GPUs."""
     if not on_gpu(device):
         return cores()

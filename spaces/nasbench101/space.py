@@ -203,7 +203,6 @@ class NASBench101(SearchSpace):
 
 
 @functools.lru_cache(maxsize=1 << 13)
-@functools.lru_cache(maxsize=2**16)
 def _joined(edges: tuple[int, ...]) -> tuple[Adjacency, frozenset[int]]:
     """Return the edges on paths from input to output, and their vertices; cells share them."""
     joined = adjacency(edges)
@@ -212,6 +211,7 @@ def _joined(edges: tuple[int, ...]) -> tuple[Adjacency, frozenset[int]]:
     return found, frozenset(live(joined))
 
 
+@functools.lru_cache(maxsize=1 << 13)
 def _matrix_text(edges: tuple[int, ...]) -> str:
     return _compact(adjacency(edges).astype(int).tolist())
 

@@ -43,6 +43,8 @@ def grouped(archs=ARCHS):
 def test_scores_are_those_of_the_cpu(name, stack):
     proxies = [registry.get(name)]
     expected = engine().score(stack(), BATCH, proxies)
+    if stack is alone and name != "eznas_nasnet":  # which has no value for so small a network
+        assert np.isfinite(expected.values).all()
     with simulated_device():
         found = engine(DEVICE).score(stack(), BATCH, proxies)
     assert found.reasons == expected.reasons

@@ -16,8 +16,8 @@ _SHARE: Final = 0.8
 gaps between blocks of memory."""
 
 
-class Room:
-    """The GPU that this process computes on.
+class StackSize:
+    """How many networks the GPU of this process runs as one, for each set of passes.
 
     Args:
         share: of its memory, for this process, above 0 and at most 1.
@@ -29,7 +29,10 @@ class Room:
         self._runs: dict[Hashable, dict[int, tuple[int, float]]] = {}
 
     def networks(self, passes: Hashable) -> int:
-        """Return how many networks to run as one through ``passes``; one, if none has run yet."""
+        """Return how many networks to run as one through ``passes``; one, if none has run yet.
+
+        ``passes`` stands for all that run together.
+        """
         if passes not in self._bytes:
             return 1
         import torch
@@ -63,6 +66,7 @@ class Room:
         times, seconds = runs.get(networks, (0, float("inf")))
         runs[networks] = times + 1, min(seconds, (perf_counter() - began) / networks)
 
-    def too_many(self, passes: Hashable) -> None:
-        """Take note that as many as :meth:`networks` said did not fit."""
+    def too_many(self, passes: Hashable, networks: int) -> None:
+        """Take note that ``networks``, more than one, did not fit: their time tells nothing."""
         self._bytes[passes] *= 2
+        del self._runs[passes][networks]

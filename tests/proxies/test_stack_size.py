@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from proxies import ScoringService, registry, room, workers
+from proxies import ScoringService, registry, stack_size, workers
 from proxies.batch import gaussian
 from proxies.engine import Scores
 from proxies.failures import OUT_OF_MEMORY
-from proxies.room import Room
+from proxies.stack_size import StackSize
 from proxies.workers import CHUNK, GPU_CHUNK, Chunk, Job
 from spaces.initial_weights import InitialWeights
 from spaces.nasbench201.space import NASBench201
@@ -27,7 +27,7 @@ class Gpu:
     def __init__(self, monkeypatch, size=80 * GIB, others=0):
         self.size, self.others, self.peak, self.count = size, others, 0, 1
         self.clock = 0.0
-        monkeypatch.setattr(room, "perf_counter", lambda: self.clock)
+        monkeypatch.setattr(stack_size, "perf_counter", lambda: self.clock)
         for name in (
             "is_available",
             "device_count",
@@ -79,7 +79,7 @@ def run(learnt, gpu, networks, each=GIB, seconds=1.0):
 
 
 def test_the_first_network_tells_what_one_takes_and_few_more_go_on_from_there(gpu):
-    learnt, sizes = Room(), []
+    learnt, sizes = StackSize(), []
     for _ in range(5):
         sizes.append(learnt.networks("passes"))
         assert run(learnt, gpu, sizes[-1])
@@ -88,7 +88,7 @@ def test_the_first_network_tells_what_one_takes_and_few_more_go_on_from_there(gp
 
 
 def test_a_light_first_network_does_not_fill_the_memory(gpu):
-    learnt = Room()
+    learnt = StackSize()
     run(learnt, gpu, 1, each=GIB // 100)
     assert learnt.networks("passes") == 4
     run(learnt, gpu, 4, each=8 * GIB)
@@ -96,7 +96,7 @@ def test_a_light_first_network_does_not_fill_the_memory(gpu):
 
 
 def test_as_many_run_as_one_as_are_fastest(gpu):
-    learnt, sizes = Room(), []
+    learnt, sizes = StackSize(), []
     for _ in range(6):
         sizes.append(learnt.networks("passes"))
         run(learnt, gpu, sizes[-1], seconds=1 + (sizes[-1] / 8) ** 2)
@@ -104,7 +104,7 @@ def test_as_many_run_as_one_as_are_fastest(gpu):
 
 
 def test_a_slow_first_run_is_no_reason_to_stop(gpu):
-    learnt, sizes = Room(), []
+    learnt, sizes = StackSize(), []
     for seconds in (1, 1, 20, 2, 2):
         sizes.append(learnt.networks("passes"))
         run(learnt, gpu, sizes[-1], seconds=seconds)
@@ -114,7 +114,7 @@ def test_a_slow_first_run_is_no_reason_to_stop(gpu):
 @pytest.mark.parametrize(("share", "others", "expected"), [(0.25, 0, 16), (1, 40 * GIB, 32)])
 def test_it_keeps_to_its_share_and_to_what_is_free(gpu, share, others, expected):
     gpu.others = others
-    learnt = Room(share)
+    learnt = StackSize(share)
     for _ in range(4):
         assert run(learnt, gpu, learnt.networks("passes"))
     assert learnt.networks("passes") == expected
@@ -186,8 +186,8 @@ def test_chunks_are_larger_where_networks_run_as_one(monkeypatch):
 def test_workers_share_gpus(gpu, monkeypatch, gpus, share, expected):
     monkeypatch.setattr(workers, "cores", lambda: 16)
     gpu.count = gpus
-    assert workers.places("auto", share) == expected
-    assert workers.places("cpu", share) == 16
+    assert workers.room("auto", share) == expected
+    assert workers.room("cpu", share) == 16
 
 
 def test_workers_take_gpus_in_turn(gpu, monkeypatch):
