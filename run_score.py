@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -19,7 +20,7 @@ from urllib.parse import quote
 
 from conf import app
 from conf.errors import UsageError
-from conf.schema import build, check
+from conf.schema import build, check, locate
 
 _HEADINGS = {
     "spearman": "rho",
@@ -101,12 +102,13 @@ def score(cfg: DictConfig) -> None:
     config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     check(Settings, config, "", {})
     settings = Settings(**config)
+    directory = app.output_directory()
     if settings.operations is not None:
-        _score_operations(settings, app.output_directory())
+        _score_operations(settings, directory)
     elif settings.model is None:
-        _score_space(settings, app.output_directory())
+        _score_space(settings, directory)
     else:
-        _score_model(settings, settings.model, app.output_directory())
+        _score_model(settings, settings.model, directory)
 
 
 def _score_space(settings: Settings, directory: Path) -> None:
@@ -128,25 +130,34 @@ def _score_space(settings: Settings, directory: Path) -> None:
     table = ranking.score(service, archs, names)
     statistics: dict[str, dict[str, float]]
     if benchmark is None:
-        what, accuracy = "no accuracies", None
+        column, accuracy = None, None
         statistics = {title: _counts(table, name) for name, title in titles.items()}
     else:
-        what, accuracy = _accuracy(benchmark, archs, settings)
+        column, accuracy = _accuracy(benchmark, archs, settings)
         statistics = {
-            title: _correlate(table, name, title, accuracy, directory)
+            title: _correlate(table, name, title, accuracy, benchmark, directory)
             for name, title in titles.items()
         }
         write_json(directory / "correlation.json", statistics)
     write_text(directory / "scores.csv", _scores_csv(space, table, titles, accuracy))
     if batch := shown(service):
         write_json(directory / "batch.json", batch.describe())
-    _print_statistics(statistics, f"{space.name} {space.dataset}: {what}")
-    for reason in sorted(set(table.reasons.values())):
-        count = sum(r == reason for r in table.reasons.values())
-        print(f"{count} scores are NaN: {reason}")
+    _write_about(
+        settings,
+        directory,
+        space=space.name,
+        dataset=space.dataset,
+        benchmark=benchmark.describe() if benchmark else None,
+        accuracy=column,
+        not_scored={title: _reasons(table, name) for name, title in titles.items()},
+    )
+    compared = f"{column} {benchmark.metric}" if benchmark else "no accuracies"
+    _print_statistics(statistics, f"{space.name} {space.dataset}: {compared}")
+    for reason, count in sorted(Counter(table.reasons.values()).items()):
+        app.say(f"{count} scores are NaN: {reason}")
     if batch and batch.stand_in:
-        print(f"{batch.stand_in}.")
-    print(f"{service.account()} -> {directory}")
+        app.say(f"{batch.stand_in}.")
+    app.say(f"{service.account()} -> {directory}")
 
 
 def _benchmark(settings: Settings, space: SearchSpace) -> Benchmark | None:
@@ -164,7 +175,7 @@ def _benchmark(settings: Settings, space: SearchSpace) -> Benchmark | None:
 def _accuracy(
     benchmark: Benchmark, archs: list[Architecture], settings: Settings
 ) -> tuple[str, NDArray[np.float64]]:
-    """Look up what scores are compared with, [n], and say what it is."""
+    """Look up what scores are compared with: ``test`` or ``val``, and its values [n]."""
     import numpy as np
 
     rng = np.random.default_rng(settings.seed)
@@ -175,7 +186,20 @@ def _accuracy(
     accuracy = np.array([getattr(evaluation, column) for evaluation in evaluations])
     if np.isnan(accuracy).all():
         raise UsageError(f"accuracy={column}: the benchmark has no such values; leave it null.")
-    return f"{column} accuracy", accuracy
+    return column, accuracy
+
+
+def _write_about(settings: Settings, directory: Path, **about: Any) -> None:
+    """Write down what was scored, by what versions, and the configuration."""
+    from analysis.files import write_json
+
+    app.save_config(settings)
+    write_json(directory / "about.json", about | {"versions": app.versions()})
+
+
+def _reasons(table: ScoreTable, name: str) -> dict[str, int]:
+    """Count the reasons why scores of a proxy are NaN."""
+    return dict(Counter(reason for (_, proxy), reason in table.reasons.items() if proxy == name))
 
 
 def _counts(table: ScoreTable, name: str) -> dict[str, float]:
@@ -191,7 +215,12 @@ def _seconds(table: ScoreTable, name: str) -> dict[str, float]:
 
 
 def _correlate(
-    table: ScoreTable, name: str, title: str, accuracy: NDArray[np.float64], directory: Path
+    table: ScoreTable,
+    name: str,
+    title: str,
+    accuracy: NDArray[np.float64],
+    benchmark: Benchmark,
+    directory: Path,
 ) -> dict[str, float]:
     """Correlate one proxy with accuracy, and draw both."""
     from analysis.figures import rank_scatter, save_figure
@@ -200,13 +229,19 @@ def _correlate(
 
     values = table.column(name)
     ensemble = registry.ensembles().get(name)
-    better = ensemble is not None or registry.get(name).higher_is_better
-    found = correlations(values, accuracy, higher_is_better=better) | _seconds(table, name)
+    found = correlations(
+        values,
+        accuracy,
+        higher_is_better=ensemble is not None or registry.get(name).higher_is_better,
+        higher_accuracy_is_better=benchmark.higher_is_better,
+    ) | _seconds(table, name)
     if ensemble and ensemble.pairwise:
         verdicts = ensemble.pairwise(ranking.goodness(table, ensemble.members))
-        found["concordance"] = pairwise_concordance(verdicts, accuracy)
+        merit = accuracy if benchmark.higher_is_better else -accuracy
+        found["concordance"] = pairwise_concordance(verdicts, merit)
+    unit = f" ({benchmark.unit})" if benchmark.unit else ""
     save_figure(
-        rank_scatter(values, accuracy, title),
+        rank_scatter(values, accuracy, title, ylabel=benchmark.metric + unit),
         directory / f"rank_{quote(title, safe='(),=')[:_LONGEST]}",
     )
     return found
@@ -268,7 +303,8 @@ def _score_operations(settings: Settings, directory: Path) -> None:
             print(f"  {choice.architecture}: test {choice.test:.2f}, rank {choice.rank}")
     write_text(directory / "operations.csv", "\n".join(rows) + "\n")
     write_json(directory / "operations.json", found)
-    print(f"{service.account()} -> {directory}")
+    _write_about(settings, directory, space=space.name, dataset=space.dataset)
+    app.say(f"{service.account()} -> {directory}")
 
 
 def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Architecture]:
@@ -333,8 +369,8 @@ def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> No
 
 def _score_model(settings: Settings, model: str, directory: Path) -> None:
     from analysis.files import write_json
-    from conf.schema import locate
-    from proxies import registry, score_model
+    from proxies import registry
+    from proxies.engine import explained_scores
 
     module, colon, name = model.partition(":")
     if not colon:
@@ -343,13 +379,20 @@ def _score_model(settings: Settings, model: str, directory: Path) -> None:
     space = build(settings.space, "space")
     batch = build(settings.batch, "batch", space=space)
     titles = settings.titles
-    found = score_model(network, batch.inputs, batch.targets, proxies=list(titles))
+    read = [registry.get(name) for name in titles]
+    targets = batch.targets if any(proxy.needs_labels for proxy in read) else None
+    found, why = explained_scores(network, batch.inputs, targets, list(titles))
     scores = {titles[name]: value for name, value in found.items()}
-    write_json(directory / "scores.json", {"model": model, "batch": batch.describe(), **scores})
-    if batch.stand_in and any(registry.get(name).needs_data for name in titles):
-        print(f"{batch.stand_in}.")
+    reasons = {titles[name]: reason for name, reason in why.items()}
+    write_json(
+        directory / "scores.json",
+        {"model": model, "batch": batch.describe(), **scores, "reasons": reasons},
+    )
+    _write_about(settings, directory)
+    if batch.stand_in and any(proxy.needs_data for proxy in read):
+        app.say(f"{batch.stand_in}.")
     for proxy, value in scores.items():
-        print(f"{proxy}: {value:.6g}")
+        print(f"{proxy}: {reasons.get(proxy) or f'{value:.6g}'}")
 
 
 def main() -> None:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import platform
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from conf import app
-from conf.errors import UsageError
-from conf.schema import build, check, locate, takes
+from conf.errors import UsageError, at_least
+from conf.schema import build, check, takes, target_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from searchers.base import Searcher
     from searchers.guidance import Guidance, Scorer, Scores
     from searchers.journal import Journal
+    from searchers.loop import Budget
     from spaces.base import SearchSpace
     from spaces.benchmark import Benchmark
     from spaces.costs import Cost
@@ -94,7 +94,7 @@ class Settings:
     space: Any
     benchmark: Any
     searcher: Any
-    guidance: Any
+    guidance: dict[str, Any]
     proxy: Any
     budget: Any
     service: Any
@@ -109,13 +109,25 @@ class Settings:
             raise UsageError(f"trials={self.trials} must be at least 1.")
         if self.seed < 0:
             raise UsageError(f"seed={self.seed} must not be negative.")
-        for name, kind in (("warmup", Warmup), ("move", Move)):
-            check(kind, self.guidance[name], f"guidance.{name}", {})
+        for name, kind, size in (("warmup", Warmup, "pool"), ("move", Move, "candidates")):
+            check(kind, self.guidance.get(name), f"guidance.{name}", {})
+            given = self.guidance[name][size]
+            if given != "all":
+                at_least(1, f"guidance.{name}", **{size: given})
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> Self:
+        """Take a composed configuration. Raises :class:`UsageError` for what does not fit."""
+        from omegaconf import OmegaConf
+
+        config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+        check(cls, config, "", {})
+        return cls(**config)
 
     @property
     def judged(self) -> bool:
         """Whether the searcher decides by scores of its own."""
-        return bool(getattr(locate(self.searcher["_target_"], "searcher"), "judged", False))
+        return bool(getattr(target_of(self.searcher, "searcher"), "judged", False))
 
     @property
     def guided(self) -> bool:
@@ -131,6 +143,10 @@ class Settings:
     def fingerprint(self) -> dict[str, Any]:
         """Everything that decides the trajectory, and nothing else."""
         config = dataclasses.asdict(self)
+        if config["searcher"].get("model") == "auto":
+            from searchers.predictor import resolve
+
+            config["searcher"]["model"] = resolve("auto")
         for group in ("benchmark", "service"):
             for name in _EXECUTION:
                 config[group].pop(name, None)
@@ -162,18 +178,22 @@ class Settings:
             Judge(service, scorer_for, batch_for) if self.judged else None,
         )
 
-    def searcher_for(
-        self, space: SearchSpace, scoring: Scoring, seed: int, cost: Cost | None = None
-    ) -> Searcher:
-        """Make the searcher of one trial."""
-        given: dict[str, Any] = {"guidance": self._guidance(scoring)}
-        if scoring.judge:
-            given["judge"] = scoring.judge
-        if takes(self.searcher, "searcher", "cost"):
-            given["cost"] = cost
-        return build(self.searcher, "searcher", space=space, seed=seed, **given)  # type: ignore[no-any-return]
+    def prepare(self) -> Prepared:
+        """Build what all trials share. Raises :class:`UsageError` for what cannot be."""
+        from searchers.loop import check_repeats
 
-    def _guidance(self, scoring: Scoring) -> Guidance:
+        space = build(self.space, "space")
+        benchmark = build(self.benchmark, "benchmark", space=space)
+        budget = build(self.budget, "budget")
+        kinds = dict.fromkeys([*([self.cost] if self.cost else []), *budget.limits])
+        costs = {kind: benchmark.cost(kind, budget.device) for kind in kinds}
+        within = budget.limit(space, costs)
+        check_repeats(within, budget, self.searcher.get("repeats", True))
+        scoring = self.scoring_for(space)
+        return Prepared(self, space, within, benchmark, budget, costs, scoring)
+
+    def guidance_by(self, scoring: Scoring) -> Guidance:
+        """Make the guidance of one trial, which counts its own scores."""
         from searchers.guidance import Guidance
 
         warmup, move = Warmup(**self.guidance["warmup"]), Move(**self.guidance["move"])
@@ -187,21 +207,63 @@ class Settings:
         )
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What the trials of one search share. ``within`` is the space without what costs too much."""
+
+    settings: Settings
+    space: SearchSpace
+    within: SearchSpace
+    benchmark: Benchmark
+    budget: Budget
+    costs: dict[str, Cost]
+    scoring: Scoring
+
+    @property
+    def cost(self) -> Cost | None:
+        """The cost that the search looks at."""
+        return self.costs[self.settings.cost] if self.settings.cost else None
+
+    def searcher(self, seed: int) -> Searcher:
+        """Make the searcher of one trial."""
+        settings = self.settings
+        given: dict[str, Any] = {"guidance": settings.guidance_by(self.scoring)}
+        if self.scoring.judge:
+            given["judge"] = self.scoring.judge
+        if takes(settings.searcher, "searcher", "cost"):
+            given["cost"] = self.cost
+        return build(settings.searcher, "searcher", space=self.within, seed=seed, **given)  # type: ignore[no-any-return]
+
+
 def search(cfg: DictConfig) -> None:
     """Run one job in its directory, or go on with one that was interrupted there."""
-    from omegaconf import OmegaConf
-
     from searchers.journal import Journal
 
-    config = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
-    check(Settings, config, "", {})
-    settings = Settings(**config)
+    settings = Settings.of(cfg)
     directory = app.output_directory()
     with Journal(directory / "journal.jsonl", settings.fingerprint()) as journal:
         if journal.entries and (directory / "summary.json").exists():
-            print(f"finished already: {directory}")
+            _count_to(settings.targets, directory)
+            app.say(f"finished already: {directory}")
         else:
             _run(settings, journal, directory)
+
+
+def _count_to(targets: list[float] | None, directory: Path) -> None:
+    """Count models to other targets, if asked to, in the summary of a finished job."""
+    from analysis.results import read_run, summarise, write_summary
+
+    run = read_run(directory)
+    if targets is None or [str(float(t)) for t in targets] == [*run.summary["models_to_target"]]:
+        return
+    statistics = summarise(
+        run.traces,
+        protocol=run.summary["protocol"],
+        higher_is_better=run.summary["higher_is_better"],
+        targets=targets,
+        budget_models=run.budget,
+    )
+    write_summary(directory / "summary.json", run.summary, statistics)
 
 
 def _run(settings: Settings, journal: Journal, directory: Path) -> None:
@@ -213,32 +275,28 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         write_summary,
         write_trajectory,
     )
-    from searchers.loop import check_repeats, reference_of, run_trials, trial_seed
+    from searchers.loop import reference_of, run_trials, trial_seed
 
     started = time.perf_counter()
-    space = build(settings.space, "space")
-    benchmark = build(settings.benchmark, "benchmark", space=space)
-    budget = build(settings.budget, "budget")
-    kinds = dict.fromkeys([*([settings.cost] if settings.cost else []), *budget.limits])
-    costs = {kind: benchmark.cost(kind, budget.device) for kind in kinds}
-    cost = costs[settings.cost] if settings.cost else None
-    within = budget.limit(space, costs)
-    check_repeats(within, budget, settings.searcher.get("repeats", True))
-    scoring = settings.scoring_for(space)
-    last: list[Guidance] = []
+    job = settings.prepare()
+    space, benchmark, budget = job.space, job.benchmark, job.budget
+    costs, cost, scoring = job.costs, job.cost, job.scoring
     first = trial_seed(settings.seed, 0)
     # Its checks speak before anything is written.
-    ready = {first: settings.searcher_for(within, scoring, first, cost)}
-    last[:] = [ready[first].guidance]
+    ready = {first: job.searcher(first)}
+    last = [ready[first].guidance]
 
     def make(seed: int) -> Searcher:
-        searcher = ready.pop(seed, None) or settings.searcher_for(within, scoring, seed, cost)
+        searcher = ready.pop(seed, None) or job.searcher(seed)
         last[:] = [searcher.guidance]
         return searcher
 
-    _save_config(settings, directory)
+    app.save_config(settings)
     choices = HydraConfig.get().runtime.choices
     title = f"{space.name} {space.dataset} {choices['searcher']} {choices['guidance']}"
+    logging.getLogger("assay").info(
+        f"{title}: {settings.trials} trials, {len(journal.entries)} models in the journal"
+    )
     with _progress(title, settings.trials * budget.models) as step:
         traces = run_trials(
             make,
@@ -249,15 +307,18 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             journal=journal,
             on_step=step,
         )
-    steering = {"protocol": benchmark.protocol, "higher_is_better": benchmark.higher_is_better}
-    for trace in traces:
+    steering: dict[str, Any] = {
+        "protocol": benchmark.protocol,
+        "higher_is_better": benchmark.higher_is_better,
+    }
+    for trace in traces if costs else ():
         archs = [space.parse(text) for text in trace.architectures]
         trace.costs = {each.name: each(archs).tolist() for each in costs.values()}
     write_trajectory(directory / "trajectory.csv", traces, **steering)
     service, batch = scoring.service, scoring.shown()
     beside = _beside(cost, costs.values()) | _concluded(benchmark, traces)
     if cost:
-        reference = reference_of(space, within, benchmark, cost)
+        reference = reference_of(space, job.within, benchmark, cost)
         beside["hypervolume"] = summarise_hypervolume(traces, cost.name, reference, **steering)
     write_summary(
         directory / "summary.json",
@@ -272,7 +333,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "trials": settings.trials,
             "seed": settings.seed,
             "config": settings.fingerprint(),
-            "versions": _versions(),
+            "versions": app.versions(),
             "metric": benchmark.metric,
             "unit": benchmark.unit,
             "wall_seconds": time.perf_counter() - started,
@@ -292,9 +353,9 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
         ),
     )
     if batch and batch["stand_in"]:
-        print(f"{batch['stand_in']}.")
+        app.say(f"{batch['stand_in']}.")
     if service:
-        print(f"{service.account()} -> {directory}")
+        app.say(f"{service.account()} -> {directory}")
 
 
 def _beside(cost: Cost | None, costs: Collection[Cost]) -> dict[str, Any]:
@@ -317,31 +378,8 @@ def _concluded(benchmark: Benchmark, traces: Sequence[Trace]) -> dict[str, Any]:
     finalists = [benchmark.conclude(trace.architectures, trace.val) for trace in traces]
     for trial, rows in enumerate(finalists):
         if rows:
-            print(f"trial {trial} found {rows[0]['architecture']}")
+            app.say(f"trial {trial} found {rows[0]['architecture']}")
     return {"finalists": finalists} if any(finalists) else {}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("assay", "numpy", "torch", "scikit-learn", "xgboost-cpu", "xgboost")
-    found = {"python": platform.python_version()}
-    for package in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
-def _save_config(settings: Settings, directory: Path) -> None:
-    """Write what Hydra writes into ``.hydra``."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    hydra = HydraConfig.get()
-    folder = directory / ".hydra"
-    folder.mkdir(parents=True, exist_ok=True)
-    config = OmegaConf.create(dataclasses.asdict(settings))
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
-    (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(hydra.overrides.task))
-    (folder / "hydra.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
 
 
 @contextlib.contextmanager

@@ -19,11 +19,16 @@ Floats = NDArray[np.float64]
 
 
 def correlations(
-    scores: Floats, accuracy: Floats, *, higher_is_better: bool = True
+    scores: Floats,
+    accuracy: Floats,
+    *,
+    higher_is_better: bool = True,
+    higher_accuracy_is_better: bool = True,
 ) -> dict[str, float | int]:
     """Return every rank statistic of ``scores`` against ``accuracy``, both float64 [n].
 
-    Architectures whose score or accuracy is NaN are left out.
+    Architectures whose score or accuracy is NaN are left out. Spearman and Kendall are of the
+    values as they are; what the larger is the better of, the other statistics heed.
 
     Returns:
         - ``spearman``, ``kendall`` (tau-b): NaN where scores or accuracies do not vary
@@ -40,16 +45,17 @@ def correlations(
     missing = int(np.isnan(scores).sum())
     scores, accuracy = scores[known], accuracy[known]
     goodness = scores if higher_is_better else -scores
-    best = _top_tenth(accuracy) > 0
+    merit = accuracy if higher_accuracy_is_better else -accuracy
+    best = _top_tenth(merit) > 0
     interval = spearman_interval(scores, accuracy)
     return {
         "spearman": interval.mean,
         "spearman_low": interval.low,
         "spearman_high": interval.high,
         "kendall": kendall(scores, accuracy),
-        "concordance": concordance(goodness, accuracy),
+        "concordance": concordance(goodness, merit),
         "spearman_top10": spearman(scores[best], accuracy[best]),
-        "overlap_top10": _overlap(goodness, accuracy),
+        "overlap_top10": _overlap(goodness, merit),
         "n": int(known.sum()),
         "nan": missing,
     }

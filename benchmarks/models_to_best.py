@@ -12,13 +12,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.efficiency import mean_interval
-from conf.schema import build
+from conf.errors import UsageError
 from run_search import Settings
 from searchers.loop import trial_seed
 
@@ -26,32 +25,36 @@ from searchers.loop import trial_seed
 def settings_of(overrides: Sequence[str]) -> Settings:
     """Compose the settings of ``run_search.py``."""
     from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
 
     with initialize_config_module("conf", version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
-    return Settings(**cast("dict[str, Any]", config))
+        return Settings.of(compose("config", list(overrides)))
 
 
 def models_to_best(settings: Settings) -> tuple[NDArray[np.float64], float]:
-    """Return the models that each trial trained, float64 [trials], and the mean time of one, s."""
-    space = build(settings.space, "space")
-    benchmark = build(settings.benchmark, "benchmark", space=space)
+    """Return the models that each trial trained, float64 [trials], and the mean time of one, s.
+
+    Raises :class:`UsageError` for a time budget, and where not all values are known beforehand.
+    """
+    job = settings.prepare()
+    if job.budget.train_seconds is not None:
+        raise UsageError("budget.train_seconds is not heeded here; leave it null.")
+    known = job.benchmark.known_values(list(job.within.enumerate()))
+    if known is None:
+        raise UsageError("the best of the space is known of a table alone; give benchmark=table.")
+    best = np.nanmax(known if job.benchmark.higher_is_better else -known)
     rng = np.random.default_rng(0)
-    best = np.nanmax([benchmark.evaluate(arch, rng).objective for arch in space.enumerate()])
-    scoring, budget = settings.scoring_for(space), int(settings.budget["models"])
     found, began = [], time.perf_counter()
     for trial in range(settings.trials):
-        searcher = settings.searcher_for(space, scoring, trial_seed(settings.seed, trial))
-        for _ in range(budget):
+        searcher = job.searcher(trial_seed(settings.seed, trial))
+        for _ in range(job.budget.models):
             archs = searcher.ask()
-            evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
+            evaluations = [job.benchmark.evaluate(arch, rng) for arch in archs]
             searcher.tell(archs, evaluations)
             if evaluations[-1].objective >= best:
                 found.append(searcher.told)
                 break
         else:
-            found.append(budget + 1)
+            found.append(job.budget.models + 1)
     seconds = time.perf_counter() - began
     return np.array(found, np.float64), seconds / sum(found)
 

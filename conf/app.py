@@ -1,12 +1,16 @@
-"""Run a Hydra command so that a user's mistake ends in one sentence and exit status 2."""
+"""Run a Hydra command: a user's mistake ends in one sentence, what was accepted is written down."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import os
+import platform
 import re
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,8 +66,9 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         if running:
             raise
-        place = "hydra.run.dir or hydra.sweep.dir cannot be used: "
-        fail(f"{place if isinstance(error, OSError) else ''}{error}.")
+        if not isinstance(error, OSError):
+            fail(sentence(error))
+        fail(f"hydra.run.dir or hydra.sweep.dir cannot be used: {error}.")
     except KeyboardInterrupt:
         print("interrupted; the same command in the same directory goes on from here.", flush=True)
         sys.exit(130)
@@ -74,6 +79,35 @@ def output_directory() -> Path:
     from hydra.core.hydra_config import HydraConfig
 
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def say(text: str) -> None:
+    """Print a line, and write it into the job's log."""
+    print(text)
+    logging.getLogger("assay").info(text)
+
+
+def save_config(settings: Any) -> None:
+    """Write what Hydra writes into ``.hydra``, of an accepted configuration, a dataclass."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    hydra = HydraConfig.get()
+    folder = output_directory() / ".hydra"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = OmegaConf.create(dataclasses.asdict(settings))
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    (folder / "overrides.yaml").write_text(OmegaConf.to_yaml(hydra.overrides.task))
+    (folder / "hydra.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, Assay, and the packages that results may depend on."""
+    found = {"python": platform.python_version()}
+    for package in ("assay", "numpy", "torch", "scikit-learn", "xgboost-cpu", "xgboost"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def fail(message: str) -> NoReturn:
@@ -100,6 +134,8 @@ def sentence(error: Exception) -> str:
     if missing and options is not None:
         group, _, name = str(missing).rpartition("/")
         return f"{group}={name} is unknown; choose one of: {', '.join(sorted(options))}."
+    if wrong := _no_option():
+        return wrong
     for link in (error, error.__cause__):
         full_key, parent = getattr(link, "full_key", None), getattr(link, "parent_node", None)
         if full_key and parent is not None:
@@ -110,10 +146,23 @@ def sentence(error: Exception) -> str:
     return text if text.endswith(".") else text + "."
 
 
+def _no_option() -> str | None:
+    """Find a group that the command line takes away, or sets to a number or null."""
+    for argument in sys.argv[1:]:
+        group, _, given = argument.removeprefix("~").partition("=")
+        if group in GROUPS and (argument[0] == "~" or not given[:1].isalpha() or given == "null"):
+            options = ", ".join(file.stem for file in _options(group))
+            return f"{argument} leaves no {group}; choose one of: {options}."
+    return None
+
+
+def _options(group: str) -> list[Path]:
+    return sorted((Path(__file__).parent / group).glob("*.yaml"))
+
+
 def listing() -> str:
     """Every group with its options and their one-line descriptions."""
-    root = Path(__file__).parent
-    groups = {group: sorted((root / group).glob("*.yaml")) for group in GROUPS}
+    groups = {group: _options(group) for group in GROUPS}
     width = max(len(file.stem) for files in groups.values() for file in files)
     blocks = [
         "\n".join([f"{group}=", *(f"  {file.stem:<{width}}  {_headline(file)}" for file in files)])

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from conf.errors import UsageError
@@ -22,7 +24,7 @@ def build(node: Mapping[str, Any], key: str, **given: Any) -> Any:
     ``key`` is the node's name in the configuration; ``given`` are arguments that do not come from
     the configuration. Raises :class:`UsageError` for what does not fit.
     """
-    target = locate(str(node["_target_"]), key)
+    target = target_of(node, key)
     settings = {name: value for name, value in node.items() if name != "_target_"}
     check(target, settings, key, given)
     return target(**settings, **given)
@@ -30,33 +32,41 @@ def build(node: Mapping[str, Any], key: str, **given: Any) -> Any:
 
 def takes(node: Mapping[str, Any], key: str, argument: str) -> bool:
     """Whether the node's ``_target_`` has an argument of that name."""
-    return argument in inspect.signature(locate(str(node["_target_"]), key)).parameters
+    return argument in inspect.signature(target_of(node, key)).parameters
 
 
-def locate(path: str, key: str) -> Callable[..., Any]:
-    """Import the class or function that a dotted path names."""
+def target_of(node: Mapping[str, Any], key: str) -> Callable[..., Any]:
+    """Import what the node's ``_target_`` names. Raises :class:`UsageError` where it names none."""
+    path = node.get("_target_") if isinstance(node, Mapping) else None
+    if not isinstance(path, str):
+        raise UsageError(f"{key}={node} names no class; give {key}._target_=package.module.Name.")
+    return locate(path, f"{key}._target_")
+
+
+def locate(path: str, setting: str) -> Callable[..., Any]:
+    """Import the class or function that a dotted path names, the value of ``setting``."""
     module, _, name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if not module.startswith(error.name or " "):
             raise
-        raise UsageError(f"{key}._target_={path} cannot be imported: {error}.") from None
+        raise UsageError(f"{setting}={path} cannot be imported: {error}.") from None
     except (AttributeError, ValueError) as error:
-        raise UsageError(f"{key}._target_={path} cannot be imported: {error}.") from None
+        raise UsageError(f"{setting}={path} cannot be imported: {error}.") from None
     if not callable(found):
-        raise UsageError(f"{key}._target_={path} is neither a class nor a function.")
+        raise UsageError(f"{setting}={path} is neither a class nor a function.")
     return found  # type: ignore[no-any-return]
 
 
-def check(
-    target: Callable[..., Any], settings: Mapping[str, Any], key: str, given: Mapping[str, Any]
-) -> None:
-    """Refuse settings that ``target`` does not take, or takes of another type."""
+def check(target: Callable[..., Any], settings: Any, key: str, given: Mapping[str, Any]) -> None:
+    """Refuse settings that ``target`` does not take, or takes of another type, or that are none."""
     prefix = f"{key}." if key else ""
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     legal = [name for name in parameters if name not in given]
+    if not isinstance(settings, Mapping):
+        raise UsageError(f"{key}={settings} must be a group of settings: {', '.join(legal)}.")
     for name, value in settings.items():
         if name not in legal:
             if open_ended:
@@ -93,11 +103,16 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, h) for h in arguments)
     if origin is Literal:
-        return value in arguments
+        return any(type(value) is type(legal) and value == legal for legal in arguments)
     if origin in (list, tuple, Sequence):
         return isinstance(value, list | tuple) and all(_fits(v, arguments[0]) for v in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(_fits(v, arguments[1]) for v in value.values())
+    if hint is Path:
+        return isinstance(value, str | Path)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        return numeric and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is types.NoneType:
@@ -114,7 +129,10 @@ def _words(hint: Any) -> str:
         return legal if len(arguments) == 1 else f"one of {legal}"
     if origin in (list, tuple, Sequence):
         return f"a list, each entry {_words(arguments[0])}"
+    if origin in (dict, Mapping):
+        return f"names with values, each {_words(arguments[1])}"
     words = {
+        Path: "a path",
         int: "a whole number",
         float: "a number",
         bool: "true or false",

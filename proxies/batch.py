@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError, unknown_name
+from conf.errors import UsageError, at_least, unknown_name
 from proxies import datasets
 from proxies.datasets import CHANNELS, Examples
 
@@ -131,11 +131,27 @@ def shown(service: ScoringService) -> Minibatch | None:
 
 
 def gaussian(
-    space: SearchSpace, *, size: int = 64, seed: int = 0, sampling: Sampling = "random"
+    space: SearchSpace,
+    *,
+    size: int = 64,
+    seed: int = 0,
+    sampling: Sampling = "random",
+    shape: list[int] | None = None,
+    classes: int | None = None,
 ) -> Minibatch:
-    """Gaussian noise in the shape of the inputs of ``space``; it needs no data at all."""
+    """Gaussian noise; it needs no data at all.
+
+    ``shape`` is that of one input, ``classes`` the number of labels: by default those of ``space``.
+    """
+    at_least(1, "batch", classes=classes)
+    if shape is not None and not (shape and min(shape) >= 1):
+        raise UsageError(f"batch.shape={shape} is not possible; give positive sizes, or null.")
     return Minibatch.gaussian(
-        input_shape(space), space.classes, size=size, seed=seed, sampling=sampling
+        input_shape(space) if shape is None else tuple(shape),
+        space.classes if classes is None else classes,
+        size=size,
+        seed=seed,
+        sampling=sampling,
     )
 
 

@@ -159,10 +159,29 @@ def score_model(
     why. Raises :class:`UsageError` for unknown names, for inputs or targets that make no sense,
     and for a model that returns no tensor.
     """
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}.")
     if isinstance(proxies, str):
         proxies = (proxies,)
+    values, reasons = explained_scores(
+        model, inputs, targets, proxies, device=device, dtype=dtype, output=output
+    )
+    for name, reason in reasons.items():
+        warnings.warn(f"{name} is NaN: {reason}", stacklevel=2)
+    return values
+
+
+def explained_scores(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None,
+    proxies: Sequence[str],
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    output: Output | None = None,
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Score as :func:`score_model` does; return the values, and why which of them are NaN."""
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}.")
     specs = [registry.get(name) for name in proxies]
     engine = ProxyEngine(device, dtype=dtype)
     stack = Single(model, output)
@@ -172,9 +191,8 @@ def score_model(
         _check_targets(targets, inputs, logits)
     batch = Minibatch(inputs.detach(), targets, "the caller's")
     scores = engine.score(stack, batch, specs)
-    for (_, name), reason in scores.reasons.items():
-        warnings.warn(f"{name} is NaN: {reason}", stacklevel=2)
-    return dict(zip(proxies, scores.values[0].tolist(), strict=True))
+    values = dict(zip(proxies, scores.values[0].tolist(), strict=True))
+    return values, {name: reason for (_, name), reason in scores.reasons.items()}
 
 
 def describe_failure(error: Exception) -> str:

@@ -131,6 +131,17 @@ def test_what_cannot_be_correlated_is_nan_without_a_warning(scores, accuracy):
     assert np.isnan(interval).all()
 
 
+@given(pairs)
+def test_errors_are_ranked_like_the_accuracies_that_they_come_from(pairs):
+    scores, accuracy = columns(pairs)
+    of_accuracy = correlations(scores, accuracy)
+    of_error = correlations(scores, -accuracy, higher_accuracy_is_better=False)
+    for name in ("concordance", "overlap_top10"):
+        assert of_error[name] == pytest.approx(of_accuracy[name], nan_ok=True)
+    for name in ("spearman", "kendall", "spearman_top10"):
+        assert of_error[name] == pytest.approx(-of_accuracy[name], nan_ok=True)
+
+
 def test_a_constant_score_is_chance():
     found = correlations(np.zeros(30), np.arange(30.0))
     assert found["concordance"] == 0.5

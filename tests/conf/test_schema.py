@@ -32,6 +32,9 @@ class Target:
         name: str | None = None,
         flag: bool = False,
         levels: list[int] = [],  # noqa: B006
+        titles: dict[str, str] = {},  # noqa: B006
+        place: Path | None = None,
+        number: Literal[1, 2] = 1,
     ) -> None:
         self.settings = (count, share, kind, name, flag, levels)
 
@@ -60,6 +63,13 @@ def test_builds_what_fits():
         ({"flag": 1}, "group.flag=1 must be true or false"),
         ({"levels": [1, "x"]}, "must be a list, each entry a whole number"),
         ({"given": 1}, "group.given is no setting"),
+        ({"share": float("nan")}, "group.share=nan must be a number"),
+        ({"share": float("inf")}, "group.share=inf must be a number"),
+        ({"titles": 3}, "group.titles=3 must be names with values, each text"),
+        ({"titles": {"a": 3}}, "must be names with values, each text"),
+        ({"place": 3}, "group.place=3 must be a path or null"),
+        ({"number": True}, "group.number=True must be one of 1, 2"),
+        ({"number": 1.0}, "group.number=1.0 must be one of 1, 2"),
     ],
 )
 def test_refuses_in_one_sentence(settings, sentence):
@@ -67,6 +77,14 @@ def test_refuses_in_one_sentence(settings, sentence):
         build(node(**settings), "group", given=0)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("settings", [3, None, "name", [1]])
+def test_what_is_no_group_of_settings_is_refused(settings):
+    with pytest.raises(UsageError, match="must be a group of settings: given, count"):
+        check(Target, settings, "group", {})
+    with pytest.raises(UsageError, match=r"names no class; give group\._target_="):
+        build(settings, "group")
 
 
 def test_missing_setting_is_named():
@@ -79,7 +97,7 @@ def test_missing_setting_is_named():
 
 @pytest.mark.parametrize("path", ["no.such.module.Thing", "conf.schema.nothing", "plain", "os.sep"])
 def test_unimportable_target_is_told(path):
-    with pytest.raises(UsageError, match=f"space._target_={path}"):
+    with pytest.raises(UsageError, match=f"space={path}"):
         locate(path, "space")
 
 

@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+from omegaconf import OmegaConf
 
 from run_score import score
 from spaces.nasbench201 import NASBench201
@@ -40,6 +41,17 @@ def test_scores_of_a_sample_and_their_correlation(run, tmp_path):
     } <= set(statistics["synflow"])
     assert statistics["synflow"]["n"] == 12
     assert (tmp_path / "a" / "rank_synflow.png").exists()
+    about = json.loads((tmp_path / "a" / "about.json").read_text())
+    assert (about["space"], about["dataset"], about["accuracy"]) == (
+        "nasbench201",
+        "cifar10",
+        "test",
+    )
+    assert about["benchmark"]["epochs"] == 200
+    assert about["versions"]["python"]
+    assert about["not_scored"] == {"params": {}, "synflow": {}}
+    config = OmegaConf.load(tmp_path / "a" / ".hydra" / "config.yaml")
+    assert (config.seed, config.archs) == (3, 12)
 
     again = run("run_score.py", *settings, "hydra.run.dir=b")
     assert "0 scores computed" in again.stdout
@@ -92,7 +104,10 @@ def test_scores_of_a_space_without_a_table(run, tmp_path):
     rows = table(tmp_path / "out" / "scores.csv")
     assert list(rows[0]) == ["architecture", "params", "synflow"]
     assert all(float(row["params"]) > 1e6 for row in rows)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.csv"}
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"scores.csv", "about.json", "run_score.log", ".hydra"}
+    about = json.loads((tmp_path / "out" / "about.json").read_text())
+    assert (about["benchmark"], about["accuracy"]) == (None, None)
 
 
 def test_formulas_are_columns(run, tmp_path):
@@ -128,6 +143,22 @@ def test_a_network_of_ones_own(run, tmp_path):
     assert "params: 36122" in printed
 
 
+def test_a_network_with_other_inputs_and_classes(run, refused, tmp_path):
+    (tmp_path / "grey.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 5))\n"
+    )
+    settings = ["model=grey:build", "batch=random", "batch.shape=[1,8,8]"]
+    run("run_score.py", *settings, "proxies=[synflow,eznas_a]", "hydra.run.dir=free")
+    scores = json.loads((tmp_path / "free" / "scores.json").read_text())
+    assert scores["synflow"] > 0
+    assert scores["eznas_a"] is None
+    assert "no convolution that BatchNorm follows" in scores["reasons"]["eznas_a"]
+    run("run_score.py", *settings, "proxies=[snip]", "batch.classes=5", "hydra.run.dir=labelled")
+    assert json.loads((tmp_path / "labelled" / "scores.json").read_text())["snip"] > 0
+
+
 MISTAKES = {
     "proxies=[crystal_ball]": "proxy=crystal_ball is unknown; choose one of: ",
     "proxies=[]": "proxies=[] names no proxy",
@@ -147,6 +178,9 @@ MISTAKES = {
     "model=nowhere:build": "cannot be imported",
     "colour=red": "colour is no setting of this command",
     "batch.size=0 model=json:JSONDecoder": "batch.size=0",
+    "batch=random batch.shape=[3,0,8] model=json:JSONDecoder": "batch.shape=[3, 0, 8]",
+    "batch=random batch.classes=0 model=json:JSONDecoder": "batch.classes=0 must be at least 1",
+    "formulas=3": "formulas=3 must be names with values, each text",
 }
 
 

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from benchmarks import models_to_best
+from benchmarks.models_to_best import settings_of
 from run_search import search
 
 SMALL = [
@@ -169,6 +170,41 @@ def test_seed_of_the_benchmark_and_epochs_are_named_in_the_result(run, tmp_path)
     assert (early["validation"], early["test"]) == ("one run", "one run")
 
 
+def test_a_finished_job_counts_to_other_targets_without_searching_again(run, tmp_path):
+    settings = ["trials=2", "budget.models=70", "hydra.run.dir=run"]
+    run("run_search.py", *settings)
+    first = json.loads((tmp_path / "run" / "summary.json").read_text())
+    journal = (tmp_path / "run" / "journal.jsonl").read_text()
+    assert "finished already" in run("run_search.py", *settings, "targets=[60,99.5]").stdout
+    again = json.loads((tmp_path / "run" / "summary.json").read_text())
+    counted = again.pop("models_to_target")
+    assert counted.keys() == {"60.0", "99.5"}
+    assert counted["60.0"]["solved_fraction"] == 1
+    assert counted["99.5"] == {"mean": 71, "median": 71, "solved_fraction": 0}
+    del first["models_to_target"]
+    assert again == first
+    assert (tmp_path / "run" / "journal.jsonl").read_text() == journal
+
+
+def test_a_job_keeps_a_log(run, tmp_path):
+    settings = ["guidance=warmup", "guidance.warmup.pool=64", "trials=1", "budget.models=64"]
+    printed = run("run_search.py", *settings, "hydra.run.dir=run").stdout
+    log = (tmp_path / "run" / "run_search.log").read_text()
+    assert "evolution warmup: 1 trials, 0 models in the journal" in log
+    account = next(line for line in printed.splitlines() if "scores computed" in line)
+    assert account in log
+
+
+def test_the_library_behind_auto_is_part_of_what_is_resumed(monkeypatch):
+    settings = settings_of(["searcher=predictor"])
+    found = []
+    for installed in (True, False):
+        monkeypatch.setattr("searchers.predictor.resolve", lambda _, i=installed: str(i))
+        found.append(settings.fingerprint()["searcher"]["model"])
+    assert found == ["True", "False"]
+    assert settings.searcher["model"] == "auto"
+
+
 MISTAKES = {
     "searcher.popsize=3": "searcher.popsize is no setting of searcher",
     "searcher=annealing": "searcher=annealing is unknown; choose one of: bananas",
@@ -180,7 +216,15 @@ MISTAKES = {
     "searcher=touchstone searcher.features=[vote]": "vote ranks architectures within a set",
     "searcher=touchstone searcher.features=synflow": "searcher.features=synflow must be a list",
     "experiment=nope": "experiment=nope is unknown; choose one of: darts",
-    "searcher=null": "must be a string",
+    "searcher=null": "searcher=null leaves no searcher; choose one of: bananas",
+    "~searcher": "~searcher leaves no searcher; choose one of: bananas",
+    "service=3": "service=3 leaves no service; choose one of: inline, processes, ray",
+    "searcher._target_=3": "names no class; give searcher._target_=package.module.Name",
+    "~space._target_": "names no class; give space._target_=package.module.Name",
+    "guidance.warmup=3": "guidance.warmup=3 must be a group of settings: enabled, pool, among",
+    "~guidance.move": "guidance.move=None must be a group of settings: enabled, candidates",
+    "targets=[.inf]": "targets=['.inf'] must be a list, each entry a number",
+    "targets=[73,nan]": "targets=[73, nan] must be a list, each entry a number",
     "searcher.population=many": "searcher.population=many must be a whole number",
     "searcher.population=0": "searcher.population=0 must be at least 1",
     "budget.models=0": "budget.models=0 must be at least 1",
@@ -202,7 +246,10 @@ MISTAKES = {
     "guidance=warmup guidance.warmup.among=20000": "among=20000 exceeds the 15625 architectures",
     "space=darts": "space.table=trained has single genotypes, which no edit turns into one another",
     "space=mobilenet": "space.subset=trained has no two architectures that are one edit apart",
-    "guidance=warmup guidance.warmup.pool=-5": "guidance.warmup.pool=-5",
+    "guidance=warmup guidance.warmup.pool=-5": "guidance.warmup.pool=-5 must be at least 1",
+    "guidance=warmup guidance.warmup.pool=0": "guidance.warmup.pool=0 must be at least 1",
+    "guidance=move guidance.move.candidates=0": "guidance.move.candidates=0 must be at least 1",
+    "guidance=warmup service.store=5": "service.store=5 must be text or a path or null",
     "guidance=move guidance.move.epsilon=2": "guidance.move.epsilon=2",
     "guidance=warmup service.store=damaged.sqlite": "service.store",
     "guidance=warmup service.store=.": "service.store",
