@@ -352,10 +352,11 @@ def _scores_csv(
 def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
 
     view = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
-    view.add_column("proxy", overflow="fold")
+    view.add_column("proxy", no_wrap=True)
     columns = [c for c in _HEADINGS if all(c in row for row in statistics.values())]
     for column in columns:
         view.add_column(_HEADINGS[column], justify="right", no_wrap=True)
@@ -364,7 +365,9 @@ def _print_statistics(statistics: dict[str, dict[str, float]], title: str) -> No
         if "spearman" in columns:
             cells[0] += f" [{row['spearman_low']:.2f}, {row['spearman_high']:.2f}]"
         view.add_row(name, *cells)
-    Console().print(view)
+    console = Console()
+    whole = Measurement.get(console, console.options.update(width=1000), view).maximum
+    Console(width=max(console.width, whole)).print(view)  # a terminal may wrap whole lines
 
 
 def _score_model(settings: Settings, model: str, directory: Path) -> None:
