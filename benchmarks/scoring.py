@@ -14,7 +14,7 @@ each, Assay one of each of 5,044 families, of which a random sample is timed.
 It also says how many multiply-adds of convolutions ours needs, at two operations each, and how
 many operations a second that comes to, beside those of a product of two matrices 1024 x 1024 in
 the same process. Of the convolutions of one forward pass over the minibatch, the loss takes three
-times as many, the input Jacobian one more, GraSP five more; synaptic flow takes those of two
+times as many, the input Jacobian one more, GraSP four more; synaptic flow takes those of two
 pictures.
 
 ``--device cuda`` and ``--init shared`` measure that instead. On a GPU Assay scores larger groups,

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from proxies.passes.activations import PATTERN_PASSES, Signs, recording_signs
 from proxies.passes.modes import out_of_place, training
 from proxies.passes.run import Layer, Layers, Run, register_pass
-from proxies.passes.second_order import NoRuleError, second_order
+from proxies.passes.second_order import NoRuleError, bending, second_order
 from proxies.passes.tape import Operation, Tape
 from proxies.stack import Weight
 
@@ -58,11 +58,16 @@ class Channel:
 
 @dataclass(frozen=True)
 class Loss:
-    """Gradients of the mean cross entropy: of the weights, and of the layers' outputs if wanted."""
+    """Gradients of the mean cross entropy: of the weights, and of the layers' outputs if wanted.
+
+    ``adjoints`` has those of what :func:`~proxies.passes.second_order.bending` names, if the
+    curvature of a single network is wanted.
+    """
 
     layers: Layers
     gradients: tuple[Tensor, ...]
     channels: list[list[Channel]]
+    adjoints: dict[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,10 @@ def loss(run: Run) -> Loss:
     """Differentiate the mean cross entropy of each network, summed over the stack."""
     stack, pass_ = run.stack, run.record("forward")
     flat = [output for calls in pass_.outputs for output in calls]
+    bent = bending(pass_.operations) if stack.size == 1 else []
     found = torch.autograd.grad(
         _cross_entropy(run, pass_.logits),
-        [*pass_.leaves, *flat],
+        [*pass_.leaves, *flat, *bent],
         retain_graph=True,
         materialize_grads=True,
     )
@@ -127,7 +133,8 @@ def loss(run: Run) -> Loss:
         ]
         for w, calls in zip(pass_.weights, pass_.outputs, strict=True)
     ]
-    return Loss(Layers(stack.size, layers), gradients, channels)
+    adjoints = dict(zip(bent, of_outputs, strict=True))
+    return Loss(Layers(stack.size, layers), gradients, channels, adjoints)
 
 
 @register_pass("gradients")
@@ -177,24 +184,19 @@ def weights(run: Run) -> Layers:
 
 
 def _forwards(run: Run) -> Curvature:
-    pass_, gradients, targets = (
-        run.record("forward"),
-        run.record("loss").gradients,
-        run.batch.targets,
-    )
+    pass_, loss, targets = run.record("forward"), run.record("loss"), run.batch.targets
     assert targets is not None
-    pairs = zip(pass_.leaves, gradients, strict=True)
+    pairs = zip(pass_.leaves, loss.gradients, strict=True)
+    moves = {leaf: (leaf, gradient) for leaf, gradient in pairs}
     with torch.no_grad():
-        jet = second_order(
-            pass_.operations, {leaf: (leaf, gradient) for leaf, gradient in pairs}, pass_.logits
-        )
+        jet, share = second_order(pass_.operations, moves, pass_.logits, loss.adjoints)
     logits = pass_.logits.detach().double()
     z_s, z_t, z_st = (torch.zeros_like(logits) if part is None else part.double() for part in jet)
     chances = logits.softmax(-1)
     means = [(chances * part).sum(-1, keepdim=True) for part in (z_s, z_t)]
     bent = (chances * (z_s - means[0]) * (z_t - means[1])).sum(-1)
-    moves = (chances - functional.one_hot(targets, logits.shape[-1])) * z_st
-    return Curvature((bent + moves.sum(-1)).mean(-1).cpu())
+    pull = (chances - functional.one_hot(targets, logits.shape[-1])) * z_st
+    return Curvature(((bent + pull.sum(-1)).mean(-1) + share).cpu())
 
 
 def _backwards(run: Run) -> Curvature:

@@ -9,6 +9,7 @@ from proxies.batch import Minibatch
 from proxies.passes import loss
 from proxies.passes.run import Run
 from proxies.passes.second_order import NoRuleError
+from proxies.passes.tape import Tape
 from proxies.stack import Single
 
 
@@ -145,3 +146,19 @@ def test_a_run_that_did_not_expect_the_curvature_has_it_all_the_same():
     assert torch.allclose(
         unasked.record("curvature").values, expected.record("curvature").values, rtol=1e-9
     )
+
+
+@pytest.mark.parametrize(("adjoints", "each"), [(True, 4), (False, 5)])
+def test_convolutions_that_it_takes(monkeypatch, adjoints, each):
+    layers = [conv(3, 4, 3, bias=False), norm(4), nn.ReLU()]
+    for _ in range(3):
+        layers += [conv(4, 4, 3, bias=False), norm(4), nn.ReLU()]
+    if not adjoints:
+        monkeypatch.setattr(loss, "bending", lambda _: [])
+    wanted = run(lambda: [*layers, *head(4)])
+    wanted.record("loss")
+    with Tape() as tape:
+        found = wanted.record("curvature").values
+    convolutions = [o for o in tape.operations if o.operator is torch.ops.aten.convolution]
+    assert len(convolutions) == 1 + 3 * each
+    assert torch.allclose(found, loss._backwards(wanted).values, rtol=1e-9, atol=0)
