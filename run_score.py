@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from conf import app
 from conf.errors import UsageError
-from conf.schema import build, check, locate
+from conf.schema import build, check, described, locate
 
 _HEADINGS = {
     "spearman": "rho",
@@ -34,6 +34,9 @@ _HEADINGS = {
 }
 """What ``correlation.json`` calls each statistic, and the printed table."""
 
+_FILES = ("scores.*", "correlation.json", "batch.json", "operations.*", "about.json", "rank_*.*")
+"""What a job writes."""
+
 _LONGEST = 200
 """Characters of the name of a file."""
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from omegaconf import DictConfig
+    from torch import nn
 
     from proxies.service import ScoreTable
     from spaces.base import Architecture, SearchSpace
@@ -59,6 +63,7 @@ class Settings:
     archs: int | str
     seed: int
     model: str | None
+    output: str | None
     accuracy: Literal["test", "val"] | None
     operations: Literal["perturbation", "discretisation", "best"] | None
     draws: int
@@ -79,7 +84,11 @@ class Settings:
         for title, formula in self.formulas.items():
             if title in registry.describe():
                 raise UsageError(f"formulas.{title} cannot be: there is a proxy of that name.")
-            registry.get("program", formula=formula)
+            try:
+                registry.get("program", formula=formula)
+            except UsageError as error:
+                found = str(error).replace("proxy.formula", f"formulas.{title}")
+                raise UsageError(found) from None
         if self.seed < 0:
             raise UsageError(f"seed={self.seed} must not be negative.")
 
@@ -103,12 +112,24 @@ def score(cfg: DictConfig) -> None:
     check(Settings, config, "", {})
     settings = Settings(**config)
     directory = app.output_directory()
-    if settings.operations is not None:
-        _score_operations(settings, directory)
-    elif settings.model is None:
-        _score_space(settings, directory)
-    else:
+    if settings.model is not None:
+        _refuse_beside(
+            "model", "archs", "accuracy", "benchmark", "operations", "draws", "iterations"
+        )
         _score_model(settings, settings.model, directory)
+    elif settings.operations is not None:
+        _refuse_beside("operations", "archs", "accuracy", "formulas", "output")
+        _score_operations(settings, directory)
+    else:
+        _refuse_beside("archs", "output", "draws", "iterations")
+        _score_space(settings, directory)
+
+
+def _refuse_beside(what: str, *unread: str) -> None:
+    """Refuse settings of the command line that mean nothing to what is scored."""
+    for name in app.given():
+        if name in unread:
+            raise UsageError(f"{name} says nothing of what {what}=… scores; leave it out.")
 
 
 def _score_space(settings: Settings, directory: Path) -> None:
@@ -128,12 +149,12 @@ def _score_space(settings: Settings, directory: Path) -> None:
     titles = settings.titles
     names = list(titles)
     table = ranking.score(service, archs, names)
+    _clear(directory)
+    column, accuracy = _accuracy(benchmark, archs, settings) if benchmark else (None, None)
     statistics: dict[str, dict[str, float]]
-    if benchmark is None:
-        column, accuracy = None, None
+    if benchmark is None or accuracy is None:
         statistics = {title: _counts(table, name) for name, title in titles.items()}
     else:
-        column, accuracy = _accuracy(benchmark, archs, settings)
         statistics = {
             title: _correlate(table, name, title, accuracy, benchmark, directory)
             for name, title in titles.items()
@@ -151,7 +172,7 @@ def _score_space(settings: Settings, directory: Path) -> None:
         accuracy=column,
         not_scored={title: _reasons(table, name) for name, title in titles.items()},
     )
-    compared = f"{column} {benchmark.metric}" if benchmark else "no accuracies"
+    compared = f"{column} {benchmark.metric}" if benchmark and column else "no accuracies"
     _print_statistics(statistics, f"{space.name} {space.dataset}: {compared}")
     for reason, count in sorted(Counter(table.reasons.values()).items()):
         app.say(f"{count} scores are NaN: {reason}")
@@ -174,19 +195,24 @@ def _benchmark(settings: Settings, space: SearchSpace) -> Benchmark | None:
 
 def _accuracy(
     benchmark: Benchmark, archs: list[Architecture], settings: Settings
-) -> tuple[str, NDArray[np.float64]]:
-    """Look up what scores are compared with: ``test`` or ``val``, and its values [n]."""
+) -> tuple[str | None, NDArray[np.float64] | None]:
+    """Look up what scores are compared with: ``test`` or ``val``, and its values [n].
+
+    None, where the benchmark has neither of these architectures.
+    """
     import numpy as np
 
     rng = np.random.default_rng(settings.seed)
     evaluations = [benchmark.evaluate(arch, rng) for arch in archs]
-    column = settings.accuracy
-    if column is None:
-        column = "val" if all(np.isnan(e.test) for e in evaluations) else "test"
-    accuracy = np.array([getattr(evaluation, column) for evaluation in evaluations])
-    if np.isnan(accuracy).all():
-        raise UsageError(f"accuracy={column}: the benchmark has no such values; leave it null.")
-    return column, accuracy
+    for column in (settings.accuracy,) if settings.accuracy else ("test", "val"):
+        accuracy = np.array([getattr(evaluation, column) for evaluation in evaluations])
+        if not np.isnan(accuracy).all():
+            return column, accuracy
+    if settings.accuracy:
+        raise UsageError(
+            f"accuracy={settings.accuracy}: the benchmark has no such values; leave it null."
+        )
+    return None, None
 
 
 def _write_about(settings: Settings, directory: Path, **about: Any) -> None:
@@ -195,6 +221,13 @@ def _write_about(settings: Settings, directory: Path, **about: Any) -> None:
 
     app.save_config(settings)
     write_json(directory / "about.json", about | {"versions": app.versions()})
+
+
+def _clear(directory: Path) -> None:
+    """Remove what an earlier job left here, of which this one may not write all."""
+    for pattern in _FILES:
+        for file in directory.glob(pattern):
+            file.unlink()
 
 
 def _reasons(table: ScoreTable, name: str) -> dict[str, int]:
@@ -323,7 +356,10 @@ def _architectures(space: SearchSpace, archs: int | str, seed: int) -> list[Arch
             raise UsageError(
                 f"archs={archs} is neither a number, nor all, nor a readable file: {error}."
             ) from None
-        return [space.parse(line) for line in lines if line.strip()]
+        found = [space.parse(line) for line in lines if line.strip()]
+        if not found:
+            raise UsageError(f"archs={archs} names no architecture; write one a line.")
+        return found
     if not 1 <= archs <= space.size:
         raise UsageError(f"archs={archs} must lie between 1 and the {space.size} of {space.name}.")
     return distinct(space, np.random.default_rng(seed), archs)
@@ -375,18 +411,21 @@ def _score_model(settings: Settings, model: str, directory: Path) -> None:
     from proxies import registry
     from proxies.engine import explained_scores
 
-    module, colon, name = model.partition(":")
-    if not colon:
-        raise UsageError(f"model={model} must be written package.module:function.")
-    network = locate(f"{module}.{name}", "model")()
+    network = _network(model, settings.seed)
+    output = None if settings.output is None else locate(settings.output, "output")
     space = build(settings.space, "space")
     batch = build(settings.batch, "batch", space=space)
     titles = settings.titles
     read = [registry.get(name) for name in titles]
     targets = batch.targets if any(proxy.needs_labels for proxy in read) else None
-    found, why = explained_scores(network, batch.inputs, targets, list(titles))
+    try:
+        found, why = explained_scores(network, batch.inputs, targets, list(titles), output=output)
+    except UsageError as error:
+        classes = " With batch=random, batch.classes says how many there are."
+        raise UsageError(f"{error}{classes * ('targets must be' in str(error))}") from None
     scores = {titles[name]: value for name, value in found.items()}
     reasons = {titles[name]: reason for name, reason in why.items()}
+    _clear(directory)
     write_json(
         directory / "scores.json",
         {"model": model, "batch": batch.describe(), **scores, "reasons": reasons},
@@ -395,7 +434,28 @@ def _score_model(settings: Settings, model: str, directory: Path) -> None:
     if batch.stand_in and any(proxy.needs_data for proxy in read):
         app.say(f"{batch.stand_in}.")
     for proxy, value in scores.items():
-        print(f"{proxy}: {reasons.get(proxy) or f'{value:.6g}'}")
+        app.say(f"{proxy}: {reasons.get(proxy) or f'{value:.6g}'}")
+
+
+def _network(model: str, seed: int) -> nn.Module:
+    """Build the network that ``model`` names; what chance decides of it, ``seed`` does."""
+    import torch
+
+    if ":" not in model:
+        raise UsageError(f"model={model} must be written package.module:function.")
+    torch.manual_seed(seed)
+    found = locate(model, "model")
+    if isinstance(found, torch.nn.Module):
+        return found
+    try:
+        network = found()
+    except Exception as error:
+        raise UsageError(f"model={model} cannot be built: {described(error)}.") from error
+    if not isinstance(network, torch.nn.Module):
+        raise UsageError(
+            f"model={model} must return a torch.nn.Module, not {type(network).__name__}."
+        )
+    return network
 
 
 def main() -> None:

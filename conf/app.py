@@ -36,7 +36,7 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
     mistake of the user's, 130 when interrupted; other exceptions keep their traceback.
     """
     if "--list" in sys.argv[1:]:
-        print(listing())
+        print(listing(config_name))
         return
     import hydra
     from hydra.errors import HydraException
@@ -62,12 +62,12 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=config_name)(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        fail(sentence(error))
+        fail(sentence(error, config_name))
     except (OSError, ValueError, RuntimeError) as error:
         if running:
             raise
         if not isinstance(error, OSError):
-            fail(sentence(error))
+            fail(sentence(error, config_name))
         fail(f"hydra.run.dir or hydra.sweep.dir cannot be used: {error}.")
     except KeyboardInterrupt:
         print("interrupted; the same command in the same directory goes on from here.", flush=True)
@@ -79,6 +79,14 @@ def output_directory() -> Path:
     from hydra.core.hydra_config import HydraConfig
 
     return Path(HydraConfig.get().runtime.output_dir)
+
+
+def given() -> list[str]:
+    """Return the settings and groups, at the top level, that the command line gives."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words = [word.lstrip("+~") for word in HydraConfig.get().overrides.task]
+    return [word.partition("=")[0].partition(".")[0].partition("/")[0] for word in words]
 
 
 def say(text: str) -> None:
@@ -122,8 +130,13 @@ def _remove_if_empty(directory: Path) -> None:
         directory.rmdir()
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: Exception, config_name: str) -> str:
     """Say in one sentence what Hydra or OmegaConf objects to, with the legal values."""
+    foreign = re.match(r"Could not override '(\w+)'", str(error))
+    if foreign and foreign[1] in GROUPS:
+        groups = ", ".join(_groups(config_name))
+        instead = " Give proxies=[…]." if (foreign[1], config_name) == ("proxy", "score") else ""
+        return f"{foreign[1]} is no group of this command; its groups are: {groups}.{instead}"
     missing = getattr(error, "missing_cfg_file", None)
     if str(missing).startswith("hydra/launcher/submitit_"):
         return (
@@ -160,13 +173,28 @@ def _options(group: str) -> list[Path]:
     return sorted((Path(__file__).parent / group).glob("*.yaml"))
 
 
-def listing() -> str:
-    """Every group with its options and their one-line descriptions."""
-    groups = {group: _options(group) for group in GROUPS}
+def _groups(config_name: str) -> list[str]:
+    """Return the groups that ``conf/<config_name>.yaml`` has a default of."""
+    from omegaconf import OmegaConf
+
+    defaults = OmegaConf.load(Path(__file__).parent / f"{config_name}.yaml").defaults
+    named = {str(key) for default in defaults if default != "_self_" for key in default}
+    return [group for group in GROUPS if group in named]
+
+
+def listing(config_name: str = "config") -> str:
+    """Every group of a command with its options and their one-line descriptions.
+
+    ``run_score.py`` has no group of proxies: theirs are the names for its list.
+    """
+    titles = {group: group for group in _groups(config_name)} | {"proxy": "proxy"}
+    if config_name == "score":
+        titles["proxy"] = "proxies"
+    groups = {title: _options(group) for group, title in titles.items()}
     width = max(len(file.stem) for files in groups.values() for file in files)
     blocks = [
-        "\n".join([f"{group}=", *(f"  {file.stem:<{width}}  {_headline(file)}" for file in files)])
-        for group, files in groups.items()
+        "\n".join([f"{title}=", *(f"  {file.stem:<{width}}  {_headline(file)}" for file in files)])
+        for title, files in groups.items()
     ]
     return "\n\n".join(blocks)
 

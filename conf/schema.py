@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,19 +45,32 @@ def target_of(node: Mapping[str, Any], key: str) -> Callable[..., Any]:
 
 
 def locate(path: str, setting: str) -> Callable[..., Any]:
-    """Import the class or function that a dotted path names, the value of ``setting``."""
-    module, _, name = path.rpartition(".")
+    """Import what a path names, ``package.module.name`` or ``package.module:name``.
+
+    Raises :class:`UsageError`, which names ``setting``, for what cannot be imported or called.
+    """
+    module, _, name = path.replace(":", ".").rpartition(".")
+    if not module:
+        raise UsageError(f"{setting}={path} names no module; write package.module.name.")
     try:
         found = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if not module.startswith(error.name or " "):
-            raise
-        raise UsageError(f"{setting}={path} cannot be imported: {error}.") from None
-    except (AttributeError, ValueError) as error:
-        raise UsageError(f"{setting}={path} cannot be imported: {error}.") from None
+    except Exception as error:
+        raise UsageError(f"{setting}={path} cannot be imported: {described(error)}.") from error
     if not callable(found):
         raise UsageError(f"{setting}={path} is neither a class nor a function.")
     return found  # type: ignore[no-any-return]
+
+
+def described(error: Exception) -> str:
+    """Say in one line what a user's own code ran into, and where."""
+    frames = [
+        f"{Path(frame.filename).name}, line {frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in (__file__, importlib.__file__) and frame.filename[0] != "<"
+    ]
+    return " ".join(f"{type(error).__name__}: {error}".split()) + (
+        f" ({frames[-1]})" if frames else ""
+    )
 
 
 def check(target: Callable[..., Any], settings: Any, key: str, given: Mapping[str, Any]) -> None:

@@ -162,7 +162,7 @@ def test_a_network_with_other_inputs_and_classes(run, refused, tmp_path):
 MISTAKES = {
     "proxies=[crystal_ball]": "proxy=crystal_ball is unknown; choose one of: ",
     "proxies=[]": "proxies=[] names no proxy",
-    "+formulas.mine='sign(weight'": "proxy.formula=sign(weight cannot be read at position 12",
+    "+formulas.mine='sign(weight'": "formulas.mine=sign(weight cannot be read at position 12",
     "+formulas.synflow='weight'": "formulas.synflow cannot be: there is a proxy of that name",
     "proxies=['tse(epoch=3)']": "proxy.epoch is no setting of proxy; its settings are: epochs",
     "space.channels=0": "space.channels=0 is not possible",
@@ -175,16 +175,78 @@ MISTAKES = {
     "space=mobilenet space.subset=all archs=all": "has 1.0e+11 architectures as it is set",
     "accuracy=train": "accuracy=train must be one of test, val",
     "model=nocolon": "model=nocolon must be written package.module:function",
-    "model=nowhere:build": "cannot be imported",
+    "model=nowhere:build": "model=nowhere:build cannot be imported: ModuleNotFoundError",
+    "model=theirs:missing": "cannot be imported: AttributeError: module 'theirs' has no",
+    "model=theirs:wants": "cannot be built: TypeError: wants() missing 1 required",
+    "model=theirs:raises": "cannot be built: KeyError: 'boom' (theirs.py, line 6)",
+    "model=theirs:three": "model=theirs:three must return a torch.nn.Module, not int",
+    "model=theirs:TWO proxies=[snip] batch=random": "batch.classes says how many there are",
+    "model=theirs:TWO output=pick": "output=pick names no module",
+    "model=theirs:TWO archs=3": "archs says nothing of what model=… scores; leave it out",
+    "model=theirs:TWO benchmark.path=a": "benchmark says nothing of what model=… scores",
+    "operations=perturbation archs=3": "archs says nothing of what operations=… scores",
+    "output=theirs:three": "output says nothing of what archs=… scores",
+    "model=broken:build": "cannot be imported: SyntaxError: invalid syntax (broken.py, line 1)",
+    "archs=empty.txt": "archs=empty.txt names no architecture",
+    "proxy=synflow": "no group of this command; its groups are: space, benchmark, service, batch.",
     "colour=red": "colour is no setting of this command",
-    "batch.size=0 model=json:JSONDecoder": "batch.size=0",
-    "batch=random batch.shape=[3,0,8] model=json:JSONDecoder": "batch.shape=[3, 0, 8]",
-    "batch=random batch.classes=0 model=json:JSONDecoder": "batch.classes=0 must be at least 1",
+    "batch.size=0 model=torch.nn:Identity": "batch.size=0",
+    "batch=random batch.shape=[3,0,8] model=torch.nn:Identity": "batch.shape=[3, 0, 8]",
+    "batch=random batch.classes=0 model=torch.nn:Identity": "batch.classes=0 must be at least 1",
     "formulas=3": "formulas=3 must be names with values, each text",
 }
+
+
+THEIRS = """from torch import nn
+TWO = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+def wants(width):
+    return TWO
+def raises():
+    raise KeyError("boom")
+def three():
+    return 3
+"""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_ends_in_one_sentence(mistake, tmp_path, refused):
     (tmp_path / "foreign.txt").write_text("8:16:24:32:40\n")
-    assert MISTAKES[mistake] in refused(score, "score", "archs=3", *mistake.split())
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    (tmp_path / "broken.py").write_text("def build(:")
+    assert MISTAKES[mistake] in refused(score, "score", *mistake.split())
+
+
+def test_weights_of_a_network_of_ones_own_follow_from_the_seed(run, tmp_path):
+    (tmp_path / "theirs.py").write_text(THEIRS.replace("TWO =", "def build(): return"))
+    found = []
+    for place, seed in (("a", 0), ("b", 0), ("c", 1)):
+        settings = ["model=theirs:build", "proxies=[l2_norm]", f"seed={seed}"]
+        run("run_score.py", *settings, f"hydra.run.dir={place}")
+        found.append(json.loads((tmp_path / place / "scores.json").read_text())["l2_norm"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_one_of_several_outputs_is_picked(run, tmp_path):
+    (tmp_path / "heads.py").write_text(
+        "from torch import nn\n"
+        "class Heads(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(3072, 10)\n"
+        "    def forward(self, images):\n"
+        "        return {'logits': self.layer(images.flatten(1)), 'rest': None}\n"
+        "def logits(outputs):\n"
+        "    return outputs['logits']\n"
+    )
+    settings = ["model=heads:Heads", "output=heads:logits", "proxies=[snip]"]
+    run("run_score.py", *settings, "hydra.run.dir=out")
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["snip"] > 0
+
+
+def test_scoring_again_leaves_nothing_of_the_job_before(run, tmp_path):
+    run("run_score.py", "archs=5", "proxies=[params,flops]", "hydra.run.dir=out")
+    again = ["space=proxyless", "archs=3", "proxies=[params]", "service=inline"]
+    run("run_score.py", *again, "hydra.run.dir=out")
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"scores.csv", "about.json", "run_score.log", ".hydra"}
