@@ -79,7 +79,7 @@ class Minibatch:
         """No example at all: the ``shape`` of one is all that data-free proxies need."""
         import torch
 
-        return cls(torch.empty((0, *shape)), None, "none")
+        return cls(torch.empty((0, *shape), dtype=torch.float32, device="cpu"), None, "none")
 
     @classmethod
     def gaussian(

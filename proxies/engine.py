@@ -22,6 +22,7 @@ from proxies.passes import Run
 from proxies.passes.modes import training
 from proxies.registry import Proxy
 from proxies.stack import Output, Single, Stack
+from proxies.torch_state import own_chance, usual_defaults
 
 T = TypeVar("T")
 
@@ -99,12 +100,14 @@ class ProxyEngine:
     def session(self) -> Iterator[None]:
         """Compute reproducibly inside, whatever the caller's settings of torch, and restore them.
 
-        One's own number of threads; gradients on, autocast off; cuDNN deterministic, without TF32.
+        One's own number of threads; gradients on, autocast off; tensors float32 on the CPU unless
+        told otherwise, multiplied in full precision; cuDNN deterministic, without TF32.
         """
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
             with (
+                usual_defaults(),
                 torch.inference_mode(False),
                 torch.enable_grad(),
                 torch.autocast(self.device.type, enabled=False),
@@ -119,12 +122,8 @@ class ProxyEngine:
     def _attempt(self, compute: Callable[[], T]) -> tuple[T | None, str | None, float]:
         """Run with random numbers of its own; return the result or a reason, and the seconds."""
         began = time.perf_counter()
-        cuda = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         result, reason = None, None
-        with torch.random.fork_rng(devices=cuda):
-            torch.default_generator.manual_seed(0)
-            if cuda:
-                torch.cuda.manual_seed(0)
+        with own_chance(self.device):
             try:
                 result = compute()
             except UsageError:

@@ -70,10 +70,12 @@ class Task:
 
 def _scores(program: Node, samples: Samples) -> NDArray[np.float64]:
     """Score all networks; NaN where there is no memory for it, or no convergence."""
+    from proxies.torch_state import usual_defaults
     from spaces.proxy_programs.evaluation import evaluate
 
     try:
-        scores = evaluate(program, samples.groups, samples.networks).numpy()
+        with usual_defaults():
+            scores = evaluate(program, samples.groups, samples.networks).numpy()
     except (RuntimeError, MemoryError):
         return np.full(samples.networks, np.nan)
     return _rounded(scores)

@@ -174,10 +174,10 @@ class _Work:
         """Write the samples of one network; return their size in bytes."""
         number, arch = task
         engine = ProxyEngine("cpu")
-        network = InitialWeights().network(self.space, arch, running_stats=False)
-        stack = Single(network, memory_format=torch.channels_last)
         arrays: Arrays = {}
         with engine.session():
+            network = InitialWeights().network(self.space, arch, running_stats=False)
+            stack = Single(network, memory_format=torch.channels_last)
             run = Run(stack, self.batch.to(engine.device, torch.float32), {"statistics"})
             with contextlib.suppress(ValueError, RuntimeError):  # else it has no units
                 arrays = _sampled(run.record("statistics"), self.cut, self.statistics)

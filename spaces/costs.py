@@ -153,9 +153,9 @@ def _count(space: SearchSpace, kind: str, side: int, arch: Architecture) -> floa
 
     from proxies import score_model
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         network = space.network(arch)
     if kind == "params":
         return float(sum(p.numel() for p in network.parameters() if p.requires_grad))
-    picture = torch.zeros(1, 3, side, side)
+    picture = torch.zeros(1, 3, side, side, dtype=torch.float32, device="cpu")
     return score_model(network, picture, proxies=[kind], device="cpu")[kind]
