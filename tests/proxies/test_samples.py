@@ -142,6 +142,9 @@ MISTAKES = {
     "exceeds benchmark.networks=5": {"networks": 5, "subsample": 6},
     "benchmark.combine=max": {"combine": "max"},
     "benchmark.processes=0": {"processes": 0},
+    "benchmark.accuracy=train is unknown": {"accuracy": "train"},
+    "the task darts has 1000 networks, fewer than": {"train": ["darts"], "networks": 950},
+    "the task nasbench_macro has 6561 networks": {"test": ["nasbench_macro"], "networks": 6562},
 }
 
 
@@ -203,6 +206,42 @@ def test_finalists_meet_networks_that_did_not_steer(tmp_path):
     assert [row["held_out"] for row in rows] == sorted((r["held_out"] for r in rows), reverse=True)
     benchmark.held_out = 0
     assert benchmark.conclude(list(val), list(val.values())) == []
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "steering"),
+    [({}, "val"), ({"accuracy": "val"}, "val"), ({"accuracy": "test"}, "test")],
+)
+def test_tasks_count_by_the_accuracies_that_are_asked_for(monkeypatch, accuracy, steering):
+    """Tasks of the test by their test accuracies alone; where a table has one kind, by that."""
+    drawn = []
+
+    def collected(space, archs, *_, **__):
+        drawn.append(archs)
+        return samples.Samples([], len(archs))
+
+    monkeypatch.setattr(samples, "collect", collected)
+    train, test = ["nasbench201:cifar100", "nats_size", "darts"], ["nasbench_macro"]
+    one = ProgramBenchmark(ProxyPrograms(), train, test, networks=5, held_out=4, **accuracy)
+    other = ProgramBenchmark(ProxyPrograms(), ["nats_size"], train[:1], networks=5, **accuracy)
+    expected = dict(zip([*train, *test], [steering, "test", "val", "test"], strict=True))
+    assert one.describe()["accuracies"] == expected
+    assert other.describe()["accuracies"] == {train[0]: "test", "nats_size": "test"}
+    for benchmark, name, held_out, kind in (
+        *((one, name, True, expected[name]) for name in train),
+        *((one, name, False, expected[name]) for name in expected),
+        (other, train[0], False, "test"),
+    ):
+        table = benchmark._spaces[name].table()
+        found = benchmark.task(name, held_out).accuracy
+        np.testing.assert_array_equal(found, getattr(table, kind)[table.rows(drawn[-1])])
+
+
+def test_steering_and_held_out_networks_are_apart_to_the_last(monkeypatch):
+    monkeypatch.setattr(samples, "collect", lambda _, archs, *__, **___: archs)
+    benchmark = ProgramBenchmark(ProxyPrograms(), ["darts"], [], networks=700, held_out=300)
+    steering, others = (set(benchmark.task("darts", part).samples) for part in (False, True))
+    assert (len(steering), len(others), len(steering | others)) == (700, 300, 1000)
 
 
 def test_the_cost_of_a_program_is_its_length(tmp_path):
