@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from conf.errors import UsageError, unknown_name
 from proxies import registry
 from proxies.batch import Minibatch
-from proxies.failures import OUT_OF_MEMORY
+from proxies.failures import describe
 from proxies.passes import Run
 from proxies.passes.modes import training
 from proxies.registry import Proxy
@@ -129,7 +129,7 @@ class ProxyEngine:
             except UsageError:
                 raise
             except Exception as error:
-                reason = describe_failure(error)
+                reason = describe(error)
         return result, reason, time.perf_counter() - began
 
 
@@ -174,15 +174,6 @@ def score_model(
     for (_, name), reason in scores.reasons.items():
         warnings.warn(f"{name} is NaN: {reason}", stacklevel=2)
     return dict(zip(proxies, scores.values[0].tolist(), strict=True))
-
-
-def describe_failure(error: Exception) -> str:
-    """Say in one sentence what went wrong."""
-    text = " ".join(str(error).split())
-    memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-    if memory or "out of memory" in text or "can't allocate memory" in text:
-        return OUT_OF_MEMORY
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def _to_numpy(function: Callable[[Any], Tensor], record: Any) -> NDArray[np.float64]:

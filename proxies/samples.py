@@ -7,7 +7,6 @@ those of the sample, and sums are extrapolated from it; determinants are those o
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ from torch import Tensor
 from conf.errors import UsageError
 from proxies.batch import Minibatch
 from proxies.engine import ProxyEngine
+from proxies.failures import describe, of_the_machine
 from proxies.passes import Run
 from proxies.passes.statistics import Statistics, Unit
 from proxies.stack import Single
@@ -171,7 +171,10 @@ class _Work:
     statistics: tuple[str, ...]
 
     def __call__(self, task: tuple[int, Architecture]) -> int:
-        """Write the samples of one network; return their size in bytes."""
+        """Write the samples of one network; return their size in bytes.
+
+        A network that fails has no units; where the machine fails, that is raised.
+        """
         number, arch = task
         engine = ProxyEngine("cpu")
         arrays: Arrays = {}
@@ -179,8 +182,11 @@ class _Work:
             network = InitialWeights().network(self.space, arch, running_stats=False)
             stack = Single(network, memory_format=torch.channels_last)
             run = Run(stack, self.batch.to(engine.device, torch.float32), {"statistics"})
-            with contextlib.suppress(ValueError, RuntimeError):  # else it has no units
+            try:
                 arrays = _sampled(run.record("statistics"), self.cut, self.statistics)
+            except (ValueError, RuntimeError) as error:
+                if of_the_machine(describe(error)):
+                    raise
         _write(self.home / f"{number}.npz", partial(_save_all, arrays))
         return sum(array.nbytes for array in arrays.values())
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from conf.errors import UsageError, unknown_name
 from proxies import registry, workers
 from proxies.batch import Minibatch, input_shape, pictures
-from proxies.failures import PASSING
+from proxies.failures import of_the_machine
 from proxies.registry import Level, Proxy
 from proxies.store import Row, Shipped, open_store
 from proxies.store.shipped import table_of
@@ -493,7 +493,7 @@ class ScoringService:
                 for n, key in enumerate(keys)
             }
             column.learn(rows)
-            lasting = {key: row for key, row in rows.items() if row.reason not in PASSING}
+            lasting = {key: row for key, row in rows.items() if not of_the_machine(row.reason)}
             self.store.put_many(column.context, lasting)
         self.computed += scores.values.size
         self.proxy_seconds += result.seconds

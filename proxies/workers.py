@@ -26,7 +26,7 @@ import numpy as np
 
 from conf.errors import UsageError
 from proxies.batch import Minibatch
-from proxies.failures import OUT_OF_MEMORY, WORKER_DIED
+from proxies.failures import OUT_OF_MEMORY, WORKER_DIED, describe
 from proxies.memory import keep_memory
 from proxies.registry import Proxy
 from proxies.stack_size import StackSize
@@ -186,7 +186,7 @@ class Job:
     def _score(self, arch: Architecture, proxies: tuple[Proxy, ...]) -> Scores:
         import torch
 
-        from proxies.engine import Scores, describe_failure
+        from proxies.engine import Scores
         from proxies.stack import Single
 
         began = time.perf_counter()
@@ -195,7 +195,7 @@ class Job:
         except UsageError:
             raise
         except Exception as error:
-            reasons = {(0, proxy.name): describe_failure(error) for proxy in proxies}
+            reasons = {(0, proxy.name): describe(error) for proxy in proxies}
             nothing = np.full((1, len(proxies)), np.nan)
             return Scores(nothing, np.zeros_like(nothing), reasons)
         building = time.perf_counter() - began

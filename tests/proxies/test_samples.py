@@ -7,6 +7,7 @@ import torch
 from conf.errors import UsageError
 from proxies import ScoringService, program_benchmark, samples
 from proxies.batch import pictures
+from proxies.passes import PASSES
 from proxies.program_benchmark import INVALID, ProgramBenchmark, Task
 from proxies.samples import Cut, collect
 from spaces.proxy_programs.evaluation import evaluate
@@ -82,6 +83,18 @@ def test_what_was_sampled_is_not_sampled_again(space, batch, tmp_path, monkeypat
         scores = [evaluate(formula, s.groups, 4) for s in (undisturbed, resumed, again)]
         assert torch.equal(scores[0], scores[1])
         assert torch.equal(scores[0], scores[2])
+
+
+def test_a_network_that_cannot_be_measured_has_no_units(space, batch, tmp_path, monkeypatch):
+    def failing(run):
+        raise RuntimeError(message)
+
+    monkeypatch.setitem(PASSES, "statistics", failing)
+    for message in ("out of memory", "CUDA error: misaligned address"):
+        with pytest.raises(RuntimeError, match=message):
+            collect(space, ARCHS, batch, tmp_path)
+    message = "sizes of tensors must match"
+    assert collect(space, ARCHS, batch, tmp_path).groups == []
 
 
 def test_some_of_the_networks(space, batch, tmp_path):

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from conf.errors import UsageError
 from proxies import ScoringService, registry
 from proxies.batch import Minibatch, gaussian
-from proxies.failures import OUT_OF_MEMORY
 from proxies.passes import PASSES
 from proxies.store import Row, open_store
 from searchers.guidance import Guidance
@@ -203,15 +203,34 @@ def test_failures_are_nan_with_a_reason_and_are_remembered(path):
         assert table.reasons[2, "synflow"].startswith("RuntimeError: Given groups=1")
 
 
-def test_failures_of_the_machine_are_not_remembered(path, monkeypatch):
-    def hungry(run):
-        raise MemoryError
+FAILURES_OF_THE_MACHINE = {
+    "memory": (MemoryError(), "^out of memory$"),
+    "memory of a GPU": (torch.OutOfMemoryError("CUDA out of memory."), "^out of memory$"),
+    "kernel": (RuntimeError("CUDA error: an illegal memory access"), "machine failed.*CUDA error"),
+    "handle": (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"), "machine failed"),
+    "convolution": (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), "machine failed"),
+    "file": (FileNotFoundError(2, "No such file", "a.npz"), "failed: FileNotFoundError: .*a.npz"),
+    "package": (ModuleNotFoundError("No module named 'timm'"), "failed: ModuleNotFoundError"),
+}
 
+
+@pytest.mark.parametrize("kind", FAILURES_OF_THE_MACHINE)
+def test_failures_of_the_machine_are_not_remembered(path, monkeypatch, kind):
+    failure, reason = FAILURES_OF_THE_MACHINE[kind]
+
+    def failing(*_, **__):
+        raise failure
+
+    arch = (3, 3, 3)
     with monkeypatch.context() as patch:
-        patch.setitem(PASSES, "synflow", hungry)
-        table = fresh(store=path).score([(3, 3, 3)], "synflow")
-        assert table.reasons == {(0, "synflow"): OUT_OF_MEMORY}
-    assert np.isfinite(fresh(store=path).values([(3, 3, 3)], "synflow")).all()
+        patch.setitem(PASSES, "synflow", failing)
+        table = fresh(store=path).score([arch], "synflow")
+        assert re.search(reason, table.reasons[0, "synflow"])
+    with monkeypatch.context() as patch:
+        patch.setattr(TinySpace, "network", failing)
+        table = fresh(store=path).score([arch], "params")
+        assert re.search(reason, table.reasons[0, "params"])
+    assert np.isfinite(fresh(store=path).score([arch], ["synflow", "params"]).values).all()
 
 
 def test_impossible_requests_are_refused():
