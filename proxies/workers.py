@@ -20,7 +20,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -80,6 +80,10 @@ class Job:
     dtype: str
     stack: int | None = None
     gpu_share: float = 1.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a worker must find out for itself: its engine, and how much it holds."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @functools.cached_property
     def engine(self) -> ProxyEngine:
