@@ -85,6 +85,38 @@ def test_what_was_sampled_is_not_sampled_again(space, batch, tmp_path, monkeypat
         assert torch.equal(scores[0], scores[2])
 
 
+def test_jobs_may_share_a_folder(space, batch, tmp_path, monkeypatch):
+    """One computes all that it misses, while the other merges and tidies up."""
+    run = samples._run
+
+    def overtaken(*args):
+        yield from run(*args)
+        monkeypatch.setattr(samples, "_run", run)
+        collect(space, ARCHS, batch, tmp_path)
+
+    monkeypatch.setattr(samples, "_run", overtaken)
+    found = collect(space, ARCHS, batch, tmp_path)
+    again = collect(space, ARCHS, batch, tmp_path / "other")
+    for formula in map(parse, FORMULAS):
+        assert torch.equal(*(evaluate(formula, s.groups, 4) for s in (found, again)))
+    (home,) = tmp_path.glob("tiny-*")
+    assert {file.suffix for file in home.iterdir()} == {".npy", ""}
+    assert {file.name for file in home.iterdir() if not file.suffix} == {"done"}
+
+
+def test_a_merge_that_lacks_a_file_is_an_error(space, batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "_run", lambda *_: ())
+    with pytest.raises(FileNotFoundError):
+        collect(space, ARCHS, batch, tmp_path)
+
+
+def test_others_may_read_what_was_sampled(space, batch, tmp_path):
+    collect(space, ARCHS, batch, tmp_path)
+    usual = tmp_path / "usual"
+    usual.touch()
+    assert {f.stat().st_mode for f in tmp_path.glob("tiny-*/*")} == {usual.stat().st_mode}
+
+
 def test_a_network_that_cannot_be_measured_has_no_units(space, batch, tmp_path, monkeypatch):
     def failing(run):
         raise RuntimeError(message)
