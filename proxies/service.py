@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from conf.errors import UsageError, unknown_name
 from proxies import registry, workers
@@ -52,10 +52,17 @@ class ScoreTable:
     reasons: dict[tuple[int, str], str]
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """Return the values of one proxy, float64 [n]."""
-        if name not in self.names:
+        """Return the values of one proxy, float64 [n], by any name that it answers to."""
+        own = name if name in self.names else registry.canonical(name)
+        if own not in self.names:
             raise unknown_name("proxy", name, self.names)
-        return self.values[:, self.names.index(name)]
+        return self.values[:, self.names.index(own)]
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
+        """Return ``values``, as numpy asks for it."""
+        return np.array(self.values, dtype, copy=copy)
 
 
 class _Column:

@@ -51,6 +51,23 @@ def test_scores_in_order_and_shares_what_is_equivalent():
     assert (table.seconds > 0).all()
 
 
+def test_a_table_knows_aliases_and_is_an_array():
+    table = fresh().score([(3, 3, 3), (3, 2, 1)], ["nwot", "reduced_training(epochs=3)"])
+    assert np.array_equal(table.column("nwot"), table.column("naswot"))
+    spaced = table.column("reduced_training( epochs = 3 )")
+    assert np.array_equal(np.asarray(table), np.column_stack([table.column("nwot"), spaced]))
+    assert (np.asarray(table).dtype, np.asarray(table, np.float32).dtype) == (float, np.float32)
+    assert not np.may_share_memory(np.array(table), table.values)
+    with pytest.raises(UsageError, match="proxy=synflow is unknown; choose one of: naswot, red"):
+        table.column("synflow")
+
+
+def test_inputs_of_any_precision_are_scored():
+    inputs = torch.ones(4, 3, 8, 8, dtype=torch.bfloat16)
+    batch = Minibatch(inputs, torch.tensor([0, 1, 2, 3]), "brain floats")
+    assert np.isfinite(fresh(batch=batch).values([(3, 2, 1)], "grad_norm")).all()
+
+
 def test_architecture_level_proxies_see_the_architecture_as_trained():
     table = fresh().score([(0, 3, 3), (0, 0, 0)], ["synflow", "params"])
     assert table.column("synflow")[0] == table.column("synflow")[1]
