@@ -245,7 +245,8 @@ def _lay_out(stack: Single, inputs: Tensor, engine: ProxyEngine) -> Tensor | Non
             return stack(run.tensors(), run.batch.inputs)
 
     with engine.session():
-        for stack.memory_format in (torch.channels_last, torch.contiguous_format):
+        for layout in (torch.channels_last, torch.contiguous_format):
+            stack.memory_format = layout
             result, _, _ = engine._attempt(logits)
             if result is not None:
                 return result

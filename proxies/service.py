@@ -82,6 +82,10 @@ class _Column:
         self.shipped = shipped.keys() - rows.keys()
         self.learn(shipped | rows)
 
+    def knows(self, archs: Sequence[Architecture]) -> bool:
+        """Whether the values of all ``archs`` are known."""
+        return all(map(self.values.__contains__, archs))
+
     def learn(self, rows: dict[str, Row]) -> None:
         """Take in rows; what is known stays."""
         fresh = {key: row for key, row in rows.items() if key not in self.rows}
@@ -191,7 +195,7 @@ class ScoringService:
     def score(self, archs: Sequence[Architecture], proxies: str | Sequence[str]) -> ScoreTable:
         """Score every one of ``archs`` by every one of ``proxies``, in order."""
         asked = [proxies] if isinstance(proxies, str) else proxies
-        columns = list({id(c): c for c in map(self._column, asked)}.values())
+        columns = list(dict.fromkeys(map(self._column, asked)))
         self._learn(archs, columns)
         shape = (len(archs), len(columns))
         values, seconds = np.empty(shape), np.empty(shape)
@@ -209,15 +213,24 @@ class ScoringService:
 
     def values(self, archs: Sequence[Architecture], proxy: str) -> NDArray[np.float64]:
         """Score every one of ``archs`` by one proxy: float64 [n]."""
-        column = self._columns.get(proxy) or self._column(proxy)
-        known = column.values
-        try:
-            values = np.array([known[arch] for arch in archs], np.float64)
-        except KeyError:
-            self._learn(archs, [column])
-            return np.array([known[arch] for arch in archs], np.float64)
-        self._count_hits(archs, column, len(archs))
+        values: NDArray[np.float64] = self.matrix(archs, [proxy])[0]
         return values
+
+    def matrix(self, archs: Sequence[Architecture], proxies: Sequence[str]) -> NDArray[np.float64]:
+        """Score every one of ``archs`` by every one of ``proxies``: float64 [p, n].
+
+        What is missing is computed for all of them at once.
+        """
+        columns = [self._columns.get(proxy) or self._column(proxy) for proxy in proxies]
+        lacking = []
+        for column in dict.fromkeys(columns):
+            if column.knows(archs):
+                self._count_hits(archs, column, len(archs))
+            else:
+                lacking.append(column)
+        if lacking:
+            self._learn(archs, lacking)
+        return np.array([[c.values[arch] for arch in archs] for c in columns], np.float64)
 
     def mean_seconds(self, proxy: str) -> float:
         """Mean time that computing one score took, over all that are known; 0 if none is."""
@@ -327,11 +340,10 @@ class ScoringService:
             self._columns[name] = self._columns[proxy.name] = column
         return column
 
-    def _learn(self, archs: Sequence[Architecture], columns: Iterable[_Column]) -> None:
+    def _learn(self, archs: Sequence[Architecture], columns: Sequence[_Column]) -> None:
         """Make every value of ``archs`` known, computing what is missing."""
         work: dict[tuple[Level, str], tuple[Architecture, list[Proxy]]] = {}
-        fresh = list(columns)
-        for column in fresh:
+        for column in columns:
             missing = self._missing(archs, column)
             level = column.proxy.level
             for key, arch in missing.items():
@@ -339,7 +351,7 @@ class ScoringService:
             self._count_hits(archs, column, len(archs) - len(missing))
         if work:
             self._compute(work)
-        for column in fresh:
+        for column in columns:
             keys, rows = self._keys[column.proxy.level], column.rows
             column.values.update({arch: rows[keys[arch]].value for arch in archs})
 
