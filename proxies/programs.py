@@ -63,12 +63,15 @@ def program(record: Statistics, *, formula: str = EZNAS_A) -> Tensor:
     ``mean_abs(multiply(weight, weight_gradient_data))``; :mod:`spaces.proxy_programs.formula` has
     the words, and reading it raises :class:`UsageError` with the position of what is wrong.
     """
-    from spaces.proxy_programs.evaluation import evaluate
+    from spaces.proxy_programs.evaluation import add_up, combine
 
     read = parse(formula)
     words = {node.name.rpartition("_")[2] for node in read.walk()}
     scenario = "data" if words & {"data", "perturbed"} else "noise"
-    return evaluate(read, record.groups(scenario), 1)
+    total, units = add_up(read, record.groups(scenario), 1)
+    if not units.any():
+        raise ValueError("no unit of the network fits the formula")
+    return combine(read, total, units)
 
 
 _released = functools.partial(
