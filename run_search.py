@@ -341,6 +341,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "seconds_per_score": _seconds_per_score(last[0], scoring.scorer),
             "cache_hits": service.hits if service else 0,
             "shipped_hits": service.shipped_hits if service else 0,
+            "table_hits": service.table_hits if service else 0,
             "batch": batch,
             **beside,
             **steering,

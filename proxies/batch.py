@@ -63,15 +63,15 @@ class Minibatch:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over shapes, types and values of inputs and targets, in hexadecimal."""
+        """SHA-256 over types, shapes and values of inputs and targets, in hexadecimal."""
         digest = hashlib.sha256()
         for tensor in (self.inputs, self.targets):
             if tensor is None:
                 digest.update(b"none")
             else:
-                array = tensor.detach().cpu().contiguous().numpy()
-                digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(array.tobytes())
+                kind = str(tensor.dtype).removeprefix("torch.")
+                digest.update(f"{kind}{tuple(tensor.shape)}".encode())
+                digest.update(_bytes(tensor))
         return digest.hexdigest()
 
     @classmethod
@@ -79,7 +79,7 @@ class Minibatch:
         """No example at all: the ``shape`` of one is all that data-free proxies need."""
         import torch
 
-        return cls(torch.empty((0, *shape)), None, "none")
+        return cls(torch.empty((0, *shape), dtype=torch.float32, device="cpu"), None, "none")
 
     @classmethod
     def gaussian(
@@ -118,6 +118,13 @@ class Minibatch:
             "fingerprint": self.fingerprint,
             "size": len(self.inputs),
         }
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    """Return the bytes of all elements in order, of types that NumPy lacks, too."""
+    import torch
+
+    return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def input_shape(space: SearchSpace) -> tuple[int, int, int]:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from conf.errors import UsageError, unknown_name
 from proxies import registry
 from proxies.batch import Minibatch
-from proxies.failures import OUT_OF_MEMORY
+from proxies.failures import describe
 from proxies.passes import Run
 from proxies.passes.modes import training
 from proxies.registry import Proxy
 from proxies.stack import Output, Single, Stack
+from proxies.torch_state import own_chance, usual_defaults
 
 T = TypeVar("T")
 
@@ -99,12 +100,14 @@ class ProxyEngine:
     def session(self) -> Iterator[None]:
         """Compute reproducibly inside, whatever the caller's settings of torch, and restore them.
 
-        One's own number of threads; gradients on, autocast off; cuDNN deterministic, without TF32.
+        One's own number of threads; gradients on, autocast off; tensors float32 on the CPU unless
+        told otherwise, multiplied in full precision; cuDNN deterministic, without TF32.
         """
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
             with (
+                usual_defaults(),
                 torch.inference_mode(False),
                 torch.enable_grad(),
                 torch.autocast(self.device.type, enabled=False),
@@ -119,18 +122,14 @@ class ProxyEngine:
     def _attempt(self, compute: Callable[[], T]) -> tuple[T | None, str | None, float]:
         """Run with random numbers of its own; return the result or a reason, and the seconds."""
         began = time.perf_counter()
-        cuda = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         result, reason = None, None
-        with torch.random.fork_rng(devices=cuda):
-            torch.default_generator.manual_seed(0)
-            if cuda:
-                torch.cuda.manual_seed(0)
+        with own_chance(self.device):
             try:
                 result = compute()
             except UsageError:
                 raise
             except Exception as error:
-                reason = describe_failure(error)
+                reason = describe(error)
         return result, reason, time.perf_counter() - began
 
 
@@ -193,15 +192,6 @@ def explained_scores(
     scores = engine.score(stack, batch, specs)
     values = dict(zip(proxies, scores.values[0].tolist(), strict=True))
     return values, {name: reason for (_, name), reason in scores.reasons.items()}
-
-
-def describe_failure(error: Exception) -> str:
-    """Say in one sentence what went wrong."""
-    text = " ".join(str(error).split())
-    memory = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-    if memory or "out of memory" in text or "can't allocate memory" in text:
-        return OUT_OF_MEMORY
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
 def _to_numpy(function: Callable[[Any], Tensor], record: Any) -> NDArray[np.float64]:
@@ -273,7 +263,8 @@ def _lay_out(stack: Single, inputs: Tensor, engine: ProxyEngine) -> Tensor | Non
             return stack(run.tensors(), run.batch.inputs)
 
     with engine.session():
-        for stack.memory_format in (torch.channels_last, torch.contiguous_format):
+        for layout in (torch.channels_last, torch.contiguous_format):
+            stack.memory_format = layout
             result, _, _ = engine._attempt(logits)
             if result is not None:
                 return result

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.pareto import front
-from conf.errors import UsageError, at_least
+from conf.errors import UsageError, at_least, unknown_name
 from spaces.base import Architecture, SearchSpace, distinct
 from spaces.benchmark import Benchmark, Evaluation
 from spaces.costs import Cost
@@ -70,10 +70,12 @@ class Task:
 
 def _scores(program: Node, samples: Samples) -> NDArray[np.float64]:
     """Score all networks; NaN where there is no memory for it, or no convergence."""
+    from proxies.torch_state import usual_defaults
     from spaces.proxy_programs.evaluation import evaluate
 
     try:
-        scores = evaluate(program, samples.groups, samples.networks).numpy()
+        with usual_defaults():
+            scores = evaluate(program, samples.groups, samples.networks).numpy()
     except (RuntimeError, MemoryError):
         return np.full(samples.networks, np.nan)
     return _rounded(scores)
@@ -90,10 +92,16 @@ def _tau(scores: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
 class ProgramBenchmark(Benchmark):
     """Evaluates programs on sampled statistics of networks, all of a task at once.
 
+    What steers a search is a program's ``val``, its correlation on the tasks of ``train``, whatever
+    accuracies of trained networks that is with: ``protocol`` is always validation.
+
     Args:
         space: the programs.
         train: tasks that steer, each a space, or ``space:dataset``.
-        test: tasks that do not; of other spaces than those.
+        test: tasks that do not; of other spaces than those. Their networks count by their test
+            accuracies.
+        accuracy: by which accuracies networks of ``train`` count, ``val`` or ``test``. Where a
+            table lacks those that are wanted, the others count, and :meth:`describe` says so.
         networks: how many networks of each, drawn at random from its table.
         held_out: how many further networks of each of ``train`` decide among the finalists of a
             search; 0: no second look.
@@ -119,6 +127,7 @@ class ProgramBenchmark(Benchmark):
         space: SearchSpace,
         train: Sequence[str],
         test: Sequence[str],
+        accuracy: Literal["val", "test"] = "val",
         networks: int = 80,
         held_out: int = 80,
         finalists: int = 20,
@@ -150,17 +159,26 @@ class ProgramBenchmark(Benchmark):
             raise UsageError(
                 f"benchmark.subsample={subsample} exceeds benchmark.networks={networks}."
             )
+        if accuracy not in ("val", "test"):
+            raise unknown_name("benchmark.accuracy", accuracy, ("val", "test"))
         at_least(1, "benchmark", finalists=finalists, processes=processes)
         if combine not in _COMBINE:
             raise UsageError(
                 f"benchmark.combine={combine} is unknown; choose one of: {', '.join(_COMBINE)}."
             )
-        self.space = space
+        self.space, self.accuracy = space, accuracy
         self.networks, self.subsample, self.seed, self.combine = networks, subsample, seed, combine
         self.held_out, self.finalists = held_out, finalists
         self._directory, self._processes, self._gigabytes = directory, processes, gigabytes
         self._names = (tuple(train), tuple(test))
         self._spaces = {name: _space(name) for name in (*train, *test)}
+        for name, task in self._spaces.items():
+            needed = networks + (held_out if name in train else 0)
+            if needed > task.size:
+                raise UsageError(
+                    f"the task {name} has {task.size} networks, fewer than benchmark.networks="
+                    f"{networks} and benchmark.held_out={held_out} need."
+                )
         self._tasks: dict[tuple[str, bool], Task] = {}
         self._known: dict[Architecture, Evaluation] = {}
 
@@ -229,7 +247,7 @@ class ProgramBenchmark(Benchmark):
         return Cost(kind, "words", "the formula", lambda archs: np.array([*map(len, archs)], float))
 
     def describe(self) -> dict[str, Any]:
-        """Name tasks, networks, and how they are combined."""
+        """Name tasks, networks, by which accuracies they count, and how they are combined."""
         train, test = self._names
         return {
             "kind": "programs",
@@ -238,6 +256,7 @@ class ProgramBenchmark(Benchmark):
             "epochs": None,
             "train": list(train),
             "test_tasks": list(test),
+            "accuracies": {name: self._counting(name) for name in (*train, *test)},
             "networks": self.networks,
             "held_out": self.held_out,
             "subsample": self.subsample,
@@ -278,8 +297,7 @@ class ProgramBenchmark(Benchmark):
         space = self._spaces[name]
         table = space.table()
         archs = self._networks(space, held_out)
-        column = table.test if table.test is not None else table.val
-        assert column is not None
+        accuracies = getattr(table, self._counting(name))[table.rows(archs)].astype(np.float64)
         sign = 1.0 if table.higher_is_better else -1.0
         folder = (
             Path(self._directory) if self._directory else Path(default_path()).parent / "statistics"
@@ -296,14 +314,22 @@ class ProgramBenchmark(Benchmark):
                 largest=self._gigabytes,
                 on_step=step,
             )
-        return Task(name, samples, sign * column[table.rows(archs)].astype(np.float64))
+        return Task(name, samples, sign * accuracies)
+
+    def _counting(self, name: str) -> str:
+        """Say which accuracies count in a task: ``val`` or ``test``."""
+        wanted = self.accuracy if name in self._names[0] else "test"
+        if getattr(self._spaces[name].table(), wanted) is not None:
+            return wanted
+        return "val" if wanted == "test" else "test"
 
     def _networks(self, space: SearchSpace, held_out: bool) -> list[Architecture]:
         """Draw the networks of a task: those that steer, then those that do not."""
         rng = np.random.default_rng(self.seed)
-        steering = distinct(space, rng, self.networks)
+        drawn = distinct(space, rng, self.networks)
         if not held_out:
-            return steering
+            return drawn
+        steering = set(drawn)
         others: dict[Architecture, None] = {}
         while len(others) < self.held_out:
             drawn = space.sample(rng, self.held_out - len(others))

@@ -40,7 +40,7 @@ EZNAS_A: Final = "frobenius(sigmoid(logdet(sign(input_gradient_data))))"
 """The paper's program, evolved on DARTS networks."""
 
 EZNAS_WIDE: Final = "sum_over_units(abslog(mean_abs(det(square(weight)))))"
-"""What ``experiment=eznas_wide`` found, evolved on five spaces other than NAS-Bench-201."""
+"""What ``experiment=eznas_wide`` found, evolved on six spaces other than NAS-Bench-201."""
 
 
 def _normalise(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -63,12 +63,15 @@ def program(record: Statistics, *, formula: str = EZNAS_A) -> Tensor:
     ``mean_abs(multiply(weight, weight_gradient_data))``; :mod:`spaces.proxy_programs.formula` has
     the words, and reading it raises :class:`UsageError` with the position of what is wrong.
     """
-    from spaces.proxy_programs.evaluation import evaluate
+    from spaces.proxy_programs.evaluation import add_up, combine
 
     read = parse(formula)
     words = {node.name.rpartition("_")[2] for node in read.walk()}
     scenario = "data" if words & {"data", "perturbed"} else "noise"
-    return evaluate(read, record.groups(scenario), 1)
+    total, units = add_up(read, record.groups(scenario), 1)
+    if not units.any():
+        raise ValueError("no unit of the network fits the formula")
+    return combine(read, total, units)
 
 
 _released = functools.partial(

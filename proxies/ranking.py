@@ -54,7 +54,6 @@ class ProxyScores:
 
     def __init__(self, service: ScoringService) -> None:
         self.service = service
-        self._known: dict[tuple[str, ...], set[Architecture]] = {}
 
     def __call__(self, archs: Sequence[Architecture], names: Sequence[str]) -> Floats:
         """Goodness of each of ``archs`` by each of ``names``, float64 [names, archs].
@@ -63,14 +62,7 @@ class ProxyScores:
         :class:`UsageError` for unknown names, and for ensembles, which only rank.
         """
         asked = tuple(registry.get(name).name for name in names)
-        known = self._known.setdefault(asked, set())
-        if known.issuperset(archs):
-            values = np.array([self.service.values(archs, name) for name in asked])
-        else:
-            table = self.service.score(archs, asked)
-            values = np.array([table.column(name) for name in asked])
-            known.update(archs)
-        return _goodness(values, _signs(asked))
+        return _goodness(self.service.matrix(archs, asked), _signs(asked))
 
     def seconds(self, names: Sequence[str]) -> float:
         """Mean time that computing the scores of one architecture by all ``names`` took."""

@@ -103,8 +103,8 @@ class Proxy:
     aliases: tuple[str, ...]
     normalise: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None
 
-    @property
-    def settings(self) -> dict[str, Any]:
+    @functools.cached_property
+    def settings(self) -> Mapping[str, Any]:
         """Every setting, with the value that it has."""
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -151,8 +151,8 @@ def register(
 ) -> Callable[[Function], Function]:
     """Register the decorated function as a proxy; the first line of its docstring is the summary.
 
-    The arguments are those of :class:`Proxy`. Raises ``ValueError`` where a name is taken already
-    or the docstring is missing.
+    The arguments are those of :class:`Proxy`. Raises ``ValueError`` where a name is taken already,
+    by a proxy of Assay's own or another, or the docstring is missing.
     """
 
     def enter(function: Function) -> Function:
@@ -214,12 +214,15 @@ def get(name: str, /, **settings: Any) -> Proxy:
     Raises :class:`UsageError` listing the known names, for settings that the proxy does not take
     or takes of another type, and for an ensemble, which has no value for a single network.
     """
+    if not settings and name in _VARIANTS:
+        return _VARIANTS[name]
     label, written = _read(name)
     if label in _ENSEMBLES:
         members = ", ".join(_ENSEMBLES[label].members)
         raise UsageError(
             f"proxy={label} ranks architectures within a set and has no value for a single "
-            f"network; score that by the members of {label}: {members}."
+            f"network; score that by the members of {label}: {members}; and a set by "
+            "proxies.ranking.score or a PoolScorer."
         )
     return _with_settings(_PROXIES[label], {**written, **settings})
 
@@ -270,7 +273,9 @@ def _literals(name: str) -> dict[str, Any]:
 def _with_settings(proxy: Proxy, settings: Mapping[str, Any]) -> Proxy:
     """Return the variant of ``proxy``, always the same object for the same settings."""
     usual = proxy.settings
-    if not usual and settings:
+    if not settings and inspect.Parameter.empty not in usual.values():
+        return proxy
+    if not usual:
         raise UsageError(f"proxy={proxy.name} has no settings, so not {', '.join(settings)}.")
     record = next(iter(inspect.signature(proxy.function).parameters))
     check(proxy.function, settings, "proxy", {record: None})
@@ -290,6 +295,8 @@ def _with_settings(proxy: Proxy, settings: Mapping[str, Any]) -> Proxy:
 
 def _enter_names(function: Callable[..., Any], name: str, aliases: Sequence[str] = ()) -> str:
     """Reserve the names of what is registered, and return its summary."""
+    if function.__module__ not in _FAMILIES:
+        _load()
     text = inspect.getdoc(function)
     if not text:
         raise ValueError(f"proxy '{name}' needs a docstring: its first line is the summary")
@@ -300,6 +307,7 @@ def _enter_names(function: Callable[..., Any], name: str, aliases: Sequence[str]
     return text.splitlines()[0]
 
 
+@functools.cache
 def _load() -> None:
     for family in _FAMILIES:
         importlib.import_module(family)

@@ -7,15 +7,11 @@ those of the sample, and sums are extrapolated from it; determinants are those o
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from analysis.files import replacing, write_text
 from conf.errors import UsageError
 from proxies.batch import Minibatch
 from proxies.engine import ProxyEngine
+from proxies.failures import describe, of_the_machine
 from proxies.passes import Run
 from proxies.passes.statistics import Statistics, Unit
 from proxies.stack import Single
@@ -112,7 +110,7 @@ def collect(
     """Sample the statistics of the networks of ``archs``, or open what was sampled before.
 
     Each network is written as it is done, and not computed again after a kill. They are computed
-    in ``processes`` processes, in this one if there is one.
+    in ``processes`` processes, in this one if there is one. Several jobs may do so at once.
 
     Args:
         space: whose networks.
@@ -131,7 +129,6 @@ def collect(
     cut = cut or Cut()
     home = folder / _key(space, archs, batch, cut, statistics)
     if not (home / "done").exists():
-        home.mkdir(parents=True, exist_ok=True)
         missing = [n for n in range(len(archs)) if not (home / f"{n}.npz").exists()]
         if on_step:
             on_step(len(archs) - len(missing))
@@ -145,7 +142,11 @@ def collect(
                 )
             if on_step:
                 on_step(1)
-        _merge(home, len(archs))
+        try:
+            _merge(home, len(archs))
+        except FileNotFoundError:
+            if not (home / "done").exists():  # else another job has merged them meanwhile
+                raise
     return _open(home, len(archs))
 
 
@@ -171,17 +172,24 @@ class _Work:
     statistics: tuple[str, ...]
 
     def __call__(self, task: tuple[int, Architecture]) -> int:
-        """Write the samples of one network; return their size in bytes."""
+        """Write the samples of one network; return their size in bytes.
+
+        A network that fails has no units; where the machine fails, that is raised.
+        """
         number, arch = task
         engine = ProxyEngine("cpu")
-        network = InitialWeights().network(self.space, arch, running_stats=False)
-        stack = Single(network, memory_format=torch.channels_last)
         arrays: Arrays = {}
         with engine.session():
+            network = InitialWeights().network(self.space, arch, running_stats=False)
+            stack = Single(network, memory_format=torch.channels_last)
             run = Run(stack, self.batch.to(engine.device, torch.float32), {"statistics"})
-            with contextlib.suppress(ValueError, RuntimeError):  # else it has no units
+            try:
                 arrays = _sampled(run.record("statistics"), self.cut, self.statistics)
-        _write(self.home / f"{number}.npz", partial(_save_all, arrays))
+            except (ValueError, RuntimeError) as error:
+                if of_the_machine(describe(error)):
+                    raise
+        with replacing(self.home / f"{number}.npz") as draft, draft.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         return sum(array.nbytes for array in arrays.values())
 
 
@@ -243,18 +251,11 @@ def _merge(home: Path, networks: int) -> None:
                 group.setdefault(name, []).append(np.asarray(array))
     for place, group in enumerate(groups.values()):
         for name, arrays in group.items():
-            _write(home / f"{place}-{name}.npy", partial(_save, np.stack(arrays)))
-    _write(home / "done", lambda file: file.write(str(len(groups)).encode()))
+            with replacing(home / f"{place}-{name}.npy") as draft, draft.open("wb") as file:
+                np.save(file, np.stack(arrays))
+    write_text(home / "done", str(len(groups)))
     for number in range(networks):
-        (home / f"{number}.npz").unlink()
-
-
-def _save_all(arrays: Arrays, file: Any) -> None:
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def _save(array: NDArray[Any], file: Any) -> None:
-    np.save(file, array)
+        (home / f"{number}.npz").unlink(missing_ok=True)
 
 
 def _open(home: Path, networks: int) -> Samples:
@@ -268,11 +269,3 @@ def _open(home: Path, networks: int) -> Samples:
         }
         groups.append(SampledUnits(arrays))
     return Samples(groups, networks)
-
-
-def _write(path: Path, write: Callable[[Any], Any]) -> None:
-    """Write a file as a whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    with os.fdopen(handle, "wb") as file:
-        write(file)
-    Path(name).replace(path)

@@ -8,18 +8,18 @@ import dataclasses
 import functools
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from conf.errors import UsageError, unknown_name
 from proxies import registry, workers
 from proxies.batch import Minibatch, input_shape, pictures
-from proxies.failures import PASSING
+from proxies.failures import of_the_machine
 from proxies.registry import Level, Proxy
 from proxies.store import Row, Shipped, open_store
 from proxies.store.shipped import table_of
@@ -28,8 +28,11 @@ from spaces.costs import Cost, agreed
 from spaces.initial_weights import INITS, InitialWeights
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from proxies.ray_workers import RayCluster
     from proxies.workers import Chunk, Job, Result
+    from spaces.table import Table
 
 _WORKERS: Final = ("inline", "processes", "ray")
 _PATIENCE_SECONDS: Final = 2.0
@@ -52,28 +55,41 @@ class ScoreTable:
     reasons: dict[tuple[int, str], str]
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """Return the values of one proxy, float64 [n]."""
-        if name not in self.names:
+        """Return the values of one proxy, float64 [n], by any name that it answers to."""
+        own = name if name in self.names else registry.canonical(name)
+        if own not in self.names:
             raise unknown_name("proxy", name, self.names)
-        return self.values[:, self.names.index(name)]
+        return self.values[:, self.names.index(own)]
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
+        """Return ``values``, as numpy asks for it."""
+        return np.array(self.values, dtype, copy=copy)
+
+
+_Table = Callable[[Sequence[Architecture]], list[Row]]
 
 
 class _Column:
     """What is known of one proxy: its rows by key, and its values by architecture.
 
-    ``shipped`` names the keys whose rows came with the space.
+    ``table`` looks rows up in the space's table, if that has all of them: they are neither computed
+    nor stored. ``shipped`` names the keys whose rows came with the space.
     """
 
-    def __init__(
-        self, proxy: Proxy, context: int, rows: dict[str, Row], shipped: dict[str, Row]
-    ) -> None:
+    def __init__(self, proxy: Proxy, context: int, table: _Table | None) -> None:
         self.proxy = proxy
         self.context = context
+        self.table = table
         self.rows: dict[str, Row] = {}
         self.values: dict[Architecture, float] = {}
         self.seconds = 0.0
-        self.shipped = shipped.keys() - rows.keys()
-        self.learn(shipped | rows)
+        self.shipped: Set[str] = frozenset()
+
+    def knows(self, archs: Sequence[Architecture]) -> bool:
+        """Whether the values of all ``archs`` are known."""
+        return all(map(self.values.__contains__, archs))
 
     def learn(self, rows: dict[str, Row]) -> None:
         """Take in rows; what is known stays."""
@@ -113,8 +129,9 @@ class ScoringService:
         progress: whether to show a bar on the terminal when work takes longer than two seconds.
 
     Attributes:
-        hits: scores asked for that were known.
+        hits: scores asked for that were known, from the store or this process.
         shipped_hits: how many of these came with the space.
+        table_hits: scores asked for that the space's benchmark table has, no matter how often.
         computed: scores that were computed.
         proxy_seconds: time spent computing, summed over workers.
 
@@ -169,7 +186,7 @@ class ScoringService:
         self.weights, self.running_stats = InitialWeights(init, seed), running_stats
         self.device, self.dtype, self.progress = device, dtype, progress
         self.store = open_store(store)
-        self.hits = self.shipped_hits = 0
+        self.hits = self.shipped_hits = self.table_hits = 0
         self.computed = 0
         self.proxy_seconds = 0.0
         self._batch = batch
@@ -184,7 +201,7 @@ class ScoringService:
     def score(self, archs: Sequence[Architecture], proxies: str | Sequence[str]) -> ScoreTable:
         """Score every one of ``archs`` by every one of ``proxies``, in order."""
         asked = [proxies] if isinstance(proxies, str) else proxies
-        columns = list({id(c): c for c in map(self._column, asked)}.values())
+        columns = list(dict.fromkeys(map(self._column, asked)))
         self._learn(archs, columns)
         shape = (len(archs), len(columns))
         values, seconds = np.empty(shape), np.empty(shape)
@@ -202,15 +219,24 @@ class ScoringService:
 
     def values(self, archs: Sequence[Architecture], proxy: str) -> NDArray[np.float64]:
         """Score every one of ``archs`` by one proxy: float64 [n]."""
-        column = self._columns.get(proxy) or self._column(proxy)
-        known = column.values
-        try:
-            values = np.array([known[arch] for arch in archs], np.float64)
-        except KeyError:
-            self._learn(archs, [column])
-            return np.array([known[arch] for arch in archs], np.float64)
-        self._count_hits(archs, column, len(archs))
+        values: NDArray[np.float64] = self.matrix(archs, [proxy])[0]
         return values
+
+    def matrix(self, archs: Sequence[Architecture], proxies: Sequence[str]) -> NDArray[np.float64]:
+        """Score every one of ``archs`` by every one of ``proxies``: float64 [p, n].
+
+        What is missing is computed for all of them at once.
+        """
+        columns = [self._columns.get(proxy) or self._column(proxy) for proxy in proxies]
+        lacking = []
+        for column in dict.fromkeys(columns):
+            if column.knows(archs):
+                self._count_hits(archs, column, len(archs))
+            else:
+                lacking.append(column)
+        if lacking:
+            self._learn(archs, lacking)
+        return np.array([[c.values[arch] for arch in archs] for c in columns], np.float64)
 
     def mean_seconds(self, proxy: str) -> float:
         """Mean time that computing one score took, over all that are known; 0 if none is."""
@@ -222,6 +248,8 @@ class ScoringService:
         words = f"{self.computed} scores computed, {self.hits - self.shipped_hits} from the store"
         if self.shipped_hits:
             words += f", {self.shipped_hits} shipped with {self.space.name}"
+        if self.table_hits:
+            words += f", {self.table_hits} from the table of {self.space.name}"
         return words
 
     @functools.cached_property
@@ -272,10 +300,11 @@ class ScoringService:
         for cached in ("batch", "_shipped"):
             vars(other).pop(cached, None)
         other.space, other._batch = space, batch
+        other._costs = self._costs if space is self.space else {}
         other.weights = dataclasses.replace(self.weights, seed=seed)
-        other.hits = other.shipped_hits = other.computed = 0
+        other.hits = other.shipped_hits = other.table_hits = other.computed = 0
         other.proxy_seconds = 0.0
-        other._columns, other._costs, other._jobs = {}, {}, {}
+        other._columns, other._jobs = {}, {}
         other._keys = {"function": {}, "architecture": {}}
         return other
 
@@ -283,6 +312,7 @@ class ScoringService:
         """Add what ``other``, made by :meth:`redrawn`, has scored to one's own account."""
         self.hits += other.hits
         self.shipped_hits += other.shipped_hits
+        self.table_hits += other.table_hits
         self.computed += other.computed
         self.proxy_seconds += other.proxy_seconds
 
@@ -313,18 +343,39 @@ class ScoringService:
             proxy = registry.get(name)
             column = self._columns.get(proxy.name)
             if column is None:
-                key = self.key(proxy)
-                context = self.store.context(key)
-                shipped = self._shipped.rows(key) if self._shipped else {}
-                column = _Column(proxy, context, self.store.get_many(context), shipped)
+                column = self._new_column(proxy)
             self._columns[name] = self._columns[proxy.name] = column
         return column
 
-    def _learn(self, archs: Sequence[Architecture], columns: Iterable[_Column]) -> None:
+    def _new_column(self, proxy: Proxy) -> _Column:
+        key = self.key(proxy)
+        column = _Column(proxy, self.store.context(key), self._table(proxy))
+        if column.table is None:
+            rows = self.store.get_many(column.context)
+            shipped = self._shipped.rows(key) if self._shipped else {}
+            column.shipped = shipped.keys() - rows.keys()
+            column.learn(shipped | rows)
+        return column
+
+    def _table(self, proxy: Proxy) -> _Table | None:
+        """Return what looks the scores by a proxy up in the space's table, if that has them.
+
+        Whatever is asked for and was stored before, it is the same.
+        """
+        if proxy.epochs is not None:
+            return functools.partial(_trained, proxy, self.space.table(epochs=proxy.epochs))
+        if proxy.reads not in _COSTS:
+            return None
+        kind = _COSTS[proxy.reads]
+        if kind not in self._costs:
+            self._costs[kind] = agreed(self.space, kind)
+        cost = self._costs[kind]
+        return None if cost is None else functools.partial(_counted, cost)
+
+    def _learn(self, archs: Sequence[Architecture], columns: Sequence[_Column]) -> None:
         """Make every value of ``archs`` known, computing what is missing."""
         work: dict[tuple[Level, str], tuple[Architecture, list[Proxy]]] = {}
-        fresh = list(columns)
-        for column in fresh:
+        for column in columns:
             missing = self._missing(archs, column)
             level = column.proxy.level
             for key, arch in missing.items():
@@ -332,18 +383,21 @@ class ScoringService:
             self._count_hits(archs, column, len(archs) - len(missing))
         if work:
             self._compute(work)
-        for column in fresh:
+        for column in columns:
             keys, rows = self._keys[column.proxy.level], column.rows
             column.values.update({arch: rows[keys[arch]].value for arch in archs})
 
     def _count_hits(self, archs: Sequence[Architecture], column: _Column, hits: int) -> None:
+        if column.table:
+            self.table_hits += hits
+            return
         self.hits += hits
         if column.shipped:
             keys = self._keys[column.proxy.level]
             self.shipped_hits += sum(keys[arch] in column.shipped for arch in archs)
 
     def _missing(self, archs: Sequence[Architecture], column: _Column) -> dict[str, Architecture]:
-        """Key and form to build of what neither memory nor the store holds."""
+        """Key and form to build of what neither memory nor the store nor the table holds."""
         level = column.proxy.level
         keys = self._keys[level]
         fresh = [arch for arch in archs if arch not in keys]
@@ -353,10 +407,14 @@ class ScoringService:
             raise UsageError(f"{wrong} is no architecture of {self.space.name}.")
         keys.update(zip(fresh, map(self.space.format, self._forms(fresh, level)), strict=True))
         missing = {keys[arch]: arch for arch in archs if keys[arch] not in column.rows}
-        if missing:
+        if missing and not column.table:
             column.learn(self.store.get_many(column.context, missing))
         left = {key: arch for key, arch in missing.items() if key not in column.rows}
-        return dict(zip(left, self._forms(list(left.values()), level), strict=True))
+        forms = self._forms(list(left.values()), level)
+        if column.table:
+            column.learn(dict(zip(left, column.table(forms), strict=True)))
+            return {}
+        return dict(zip(left, forms, strict=True))
 
     def _forms(self, archs: Sequence[Architecture], level: Level) -> Sequence[Architecture]:
         """Return what a proxy of that level sees of ``archs``."""
@@ -365,21 +423,10 @@ class ScoringService:
     # -- computing ----------------------------------------------------------------------------
 
     def _compute(self, work: dict[tuple[Level, str], tuple[Architecture, list[Proxy]]]) -> None:
-        """Look up or compute, and keep each chunk as it arrives."""
+        """Compute, and keep each chunk as it arrives."""
         alike: dict[tuple[Proxy, ...], list[Architecture]] = {}
-        tabled: dict[Proxy, list[Architecture]] = {}
-        costs = self._known_costs(work.values())
         for arch, proxies in work.values():
-            for proxy in proxies:
-                if proxy.epochs is not None or proxy.name in costs:
-                    tabled.setdefault(proxy, []).append(arch)
-            networked = (p for p in proxies if p.epochs is None and p.name not in costs)
-            if run := tuple(networked):
-                alike.setdefault(run, []).append(arch)
-        for proxy, archs in tabled.items():
-            self._look_up(proxy, archs, costs.get(proxy.name))
-        if not alike:
-            return
+            alike.setdefault(tuple(proxies), []).append(arch)
         size = self._chunk_size(len(work))
         chunks = [
             workers.Chunk(tuple(archs[start : start + size]), proxies)
@@ -396,36 +443,6 @@ class ScoringService:
             for result in self._results(job, chunks, advance):
                 self._keep(result)
                 advance(len(result.chunk.archs))
-
-    def _known_costs(self, work: Iterable[tuple[Architecture, list[Proxy]]]) -> dict[str, Cost]:
-        """Return the costs that are asked for and need no network, by the proxies' names."""
-        asked: dict[Proxy, list[Architecture]] = {}
-        for arch, proxies in work:
-            for proxy in proxies:
-                if proxy.reads in _COSTS:
-                    asked.setdefault(proxy, []).append(arch)
-        for proxy, archs in asked.items():
-            if proxy.name not in self._costs:
-                self._costs[proxy.name] = agreed(self.space, _COSTS[proxy.reads], archs)
-        known = {proxy.name: self._costs[proxy.name] for proxy in asked}
-        return {name: cost for name, cost in known.items() if cost is not None}
-
-    def _look_up(self, proxy: Proxy, archs: list[Architecture], cost: Cost | None) -> None:
-        """Learn what the space's table has; it is not worth a place in the store."""
-        self.hits += len(archs)
-        if cost is None:
-            table = self.space.table(epochs=proxy.epochs)
-            rows = table.rows(archs)
-            values = np.asarray(proxy.function(table), np.float64)[rows].tolist()
-            seconds = table.train_seconds[rows].tolist()
-        else:
-            values, seconds = cost(archs).tolist(), [0.0] * len(archs)
-        self._columns[proxy.name].learn(
-            {
-                self.space.format(arch): Row(value, spent, None)
-                for arch, value, spent in zip(archs, values, seconds, strict=True)
-            }
-        )
 
     def _job(self, needs_data: bool) -> Job:
         """Return the job, which keeps what it learns of a GPU from one call to the next."""
@@ -493,10 +510,22 @@ class ScoringService:
                 for n, key in enumerate(keys)
             }
             column.learn(rows)
-            lasting = {key: row for key, row in rows.items() if row.reason not in PASSING}
+            lasting = {key: row for key, row in rows.items() if not of_the_machine(row.reason)}
             self.store.put_many(column.context, lasting)
         self.computed += scores.values.size
         self.proxy_seconds += result.seconds
+
+
+def _trained(proxy: Proxy, table: Table, archs: Sequence[Architecture]) -> list[Row]:
+    """Look up what a proxy reads of trainings."""
+    places = table.rows(archs)
+    values = np.asarray(proxy.function(table), np.float64)[places].tolist()
+    return [*map(Row, values, table.train_seconds[places].tolist())]
+
+
+def _counted(cost: Cost, archs: Sequence[Architecture]) -> list[Row]:
+    """Look up what a network costs."""
+    return [Row(value, 0.0) for value in cost(archs).tolist()]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Reads pickles of numbers, text and arrays, and runs nothing that a pickle names.
 
 A pickle is a program: it may call whatever can be imported. Of the few callables that NumPy's own
-arrays name, each is answered here by a function of ours that does its harmless part; every other
+arrays name, each is answered here by an object of ours that does its harmless part; every other
 name is refused. Files of Python 2 and 3 and of NumPy 1 and 2 can be read.
 """
 
@@ -67,36 +67,61 @@ class _Array:
         self.values = np.frombuffer(data, kind.dtype).reshape(shape, order=order)
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        # Bound methods: a pickle can set no attribute of theirs, as it could of a class.
-        ours = {
-            "_codecs.encode": self._encode,
-            "numpy.ndarray": None,
-            "numpy.dtype": self._type,
-            **{f"{core}.multiarray._reconstruct": self._reconstruct for core in _CORES},
-            **{f"{core}.numeric._frombuffer": self._frombuffer for core in _CORES},
-        }
-        if f"{module}.{name}" not in ours:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array of numbers")
-        return ours[f"{module}.{name}"]
+class _Encode:
+    """``_codecs.encode``: Python 3 writes bytes as text for Python 2 to read."""
 
-    def _encode(self, text: str, encoding: str | bytes) -> bytes:
-        """Python 3 writes bytes as text for Python 2 to read."""
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str | bytes) -> bytes:
         if _text(encoding) != "latin1":
             raise pickle.UnpicklingError(f"it holds bytes written as {_text(encoding)}")
         return text.encode("latin1")
 
-    def _type(self, code: str | bytes, *_: object) -> _Type:
+
+class _MakeType:
+    """``numpy.dtype``."""
+
+    __slots__ = ()
+
+    def __call__(self, code: str | bytes, *_: object) -> _Type:
         return _Type(_text(code))
 
-    def _reconstruct(self, *_: object) -> _Array:
+
+class _Reconstruct:
+    """``_reconstruct``: an array that is filled later."""
+
+    __slots__ = ()
+
+    def __call__(self, *_: object) -> _Array:
         return _Array()
 
-    def _frombuffer(self, data: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> _Array:
+
+class _FromBuffer:
+    """``_frombuffer``: an array at once."""
+
+    __slots__ = ()
+
+    def __call__(self, data: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> _Array:
         array = _Array()
         array.fill(data, kind, shape, order)
         return array
+
+
+# A pickle can set attributes of whatever it finds: these objects have none.
+_OURS: Final[Mapping[str, Any]] = {
+    "_codecs.encode": _Encode(),
+    "numpy.ndarray": None,
+    "numpy.dtype": _MakeType(),
+    **{f"{core}.multiarray._reconstruct": _Reconstruct() for core in _CORES},
+    **{f"{core}.numeric._frombuffer": _FromBuffer() for core in _CORES},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in _OURS:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no array of numbers")
+        return _OURS[f"{module}.{name}"]
 
 
 def _text(value: Any) -> str:

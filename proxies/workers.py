@@ -20,13 +20,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from conf.errors import UsageError
 from proxies.batch import Minibatch
-from proxies.failures import OUT_OF_MEMORY, WORKER_DIED
+from proxies.failures import OUT_OF_MEMORY, WORKER_DIED, describe
 from proxies.memory import keep_memory
 from proxies.registry import Proxy
 from proxies.stack_size import StackSize
@@ -80,6 +80,10 @@ class Job:
     dtype: str
     stack: int | None = None
     gpu_share: float = 1.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a worker must find out for itself: its engine, and how much it holds."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @functools.cached_property
     def engine(self) -> ProxyEngine:
@@ -186,7 +190,7 @@ class Job:
     def _score(self, arch: Architecture, proxies: tuple[Proxy, ...]) -> Scores:
         import torch
 
-        from proxies.engine import Scores, describe_failure
+        from proxies.engine import Scores
         from proxies.stack import Single
 
         began = time.perf_counter()
@@ -195,7 +199,7 @@ class Job:
         except UsageError:
             raise
         except Exception as error:
-            reasons = {(0, proxy.name): describe_failure(error) for proxy in proxies}
+            reasons = {(0, proxy.name): describe(error) for proxy in proxies}
             nothing = np.full((1, len(proxies)), np.nan)
             return Scores(nothing, np.zeros_like(nothing), reasons)
         building = time.perf_counter() - began

@@ -342,7 +342,12 @@ class SearchSpace:
 
 
 def distinct(space: SearchSpace, rng: np.random.Generator, n: int) -> list[Architecture]:
-    """Draw ``n`` different architectures of ``space``, which must have as many."""
+    """Draw ``n`` different architectures of ``space``.
+
+    Raises :class:`UsageError` where it has fewer.
+    """
+    if n > space.size:
+        raise UsageError(f"{space.name} has {space.size} architectures, not {n} different ones.")
     found: dict[Architecture, None] = {}
     while len(found) < n:
         found.update(dict.fromkeys(space.sample(rng, n - len(found))))

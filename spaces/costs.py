@@ -30,6 +30,7 @@ UNITS: Final = {
     "energy_mj": "mJ",
 }
 _COUNTED: Final = ("params", "flops")
+_COMPARED: Final = 3  # architectures whose cost in a table is compared with the network's
 _SIDE: Final = 32  # of the picture that operations are counted on, where a space has no size
 
 
@@ -100,11 +101,12 @@ def counted(space: SearchSpace, kind: str, side: int = 0) -> Cost:
     return Cost(kind, UNITS[kind], "counted on the network", of)
 
 
-def agreed(space: SearchSpace, kind: str, archs: Sequence[Architecture]) -> Cost | None:
+def agreed(space: SearchSpace, kind: str) -> Cost | None:
     """Look a cost up in the table of ``space`` if it is that of the networks that ``space`` builds.
 
-    It is if both agree within 1e-3 on the first and the last of ``archs``: a space may be set to
-    build narrower networks than those of its table. None where they do not, and without a table.
+    It is if both agree within 1e-3 on a few architectures, always the same ones: a space may be
+    set to build narrower networks than those of its table. None where they do not, and without a
+    table.
     """
     if kind not in _COUNTED:
         return None
@@ -112,10 +114,10 @@ def agreed(space: SearchSpace, kind: str, archs: Sequence[Architecture]) -> Cost
         cost = from_table(space.table(), space, kind)
     except UsageError:
         return None
-    ends = [archs[0], archs[-1]]
-    if not cost.at_hand or not np.allclose(cost(ends), counted(space, kind)(ends), rtol=1e-3):
+    if not cost.at_hand:
         return None
-    return cost
+    archs = space.sample(np.random.default_rng(0), _COMPARED)
+    return cost if np.allclose(cost(archs), counted(space, kind)(archs), rtol=1e-3) else None
 
 
 def unmeasured(space: SearchSpace, kind: str) -> UsageError:
@@ -153,9 +155,9 @@ def _count(space: SearchSpace, kind: str, side: int, arch: Architecture) -> floa
 
     from proxies import score_model
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         network = space.network(arch)
     if kind == "params":
         return float(sum(p.numel() for p in network.parameters() if p.requires_grad))
-    picture = torch.zeros(1, 3, side, side)
+    picture = torch.zeros(1, 3, side, side, dtype=torch.float32, device="cpu")
     return score_model(network, picture, proxies=[kind], device="cpu")[kind]

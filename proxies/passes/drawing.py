@@ -15,7 +15,8 @@ _NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
 
 def gaussian(run: Run, *shape: int) -> Tensor:
     """Draw N(0, 1) from torch's generator, alike on every device and in every precision."""
-    return run.laid_out(torch.randn(shape).to(run.batch.inputs))
+    numbers = torch.randn(shape, dtype=torch.float32, device="cpu")
+    return run.laid_out(numbers.to(run.batch.inputs))
 
 
 def gaussian_weights(run: Run, deviation: Callable[[int], float]) -> dict[str, Tensor]:

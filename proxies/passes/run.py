@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from proxies.batch import Minibatch
 from proxies.stack import Single, Stack
+from proxies.torch_state import own_chance
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Run:
         if name not in self._seconds:
             outer, self._borrowed = self._borrowed, {}
             began = time.perf_counter()
-            with self._chance():
+            with own_chance(self.batch.inputs.device):
                 try:
                     self._records[name] = PASSES[name](self)
                 except Exception as error:
@@ -153,14 +153,6 @@ class Run:
         if tensor.dim() != 4 or tensor.device.type != "cpu":
             return tensor
         return tensor.contiguous(memory_format=self.stack.memory_format)
-
-    @contextlib.contextmanager
-    def _chance(self) -> Iterator[None]:
-        """Give a pass random numbers of its own, the same whatever ran before."""
-        device = self.batch.inputs.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(0)
-            yield
 
     def seconds(self, name: str) -> float:
         """Time that a pass takes on its own, with those that it builds on."""

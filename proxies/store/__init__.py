@@ -36,7 +36,7 @@ def open_store(address: str | Path | None = None) -> Store:
     Raises :class:`UsageError`, also later, where it cannot be used, and where PostgreSQL needs an
     extra that is not installed.
     """
-    text = str(address or default_path())
+    text = _written(address)
     if text.startswith(_POSTGRES):
         from proxies.store.postgres import PostgresStore
 
@@ -52,11 +52,19 @@ def open_store(address: str | Path | None = None) -> Store:
 def open_scores(address: str | Path | None = None) -> Scores:
     """Open what is there to be read: a store, or a shipped table, whose name ends in ``.npz``.
 
-    Raises :class:`UsageError` also where there is none.
+    Files need not be writable. Raises :class:`UsageError` also where there is none.
     """
-    text = str(address or default_path())
+    text = _written(address)
     if text.endswith(".npz"):
         return Shipped(Path(text))
-    if "://" not in text and text != MEMORY and not Path(text).exists():
+    if "://" in text or text == MEMORY:
+        return open_store(text)
+    if not Path(text).exists():
         raise UsageError(f"{text} does not exist; give the store of scores to read.")
-    return open_store(text)
+    return SQLiteStore(text, to_read=True)
+
+
+def _written(address: str | Path | None) -> str:
+    """Write out an address: the default, and the home directory for ``~``."""
+    text = str(address or default_path())
+    return text if "://" in text else str(Path(text).expanduser())

@@ -45,8 +45,9 @@ def default_path() -> Path:
 class SQLiteStore(Store):
     """Scores in the file at ``address``, made with its folders where there is none; or in memory.
 
-    Writers wait for each other, up to a minute. Raises :class:`~conf.errors.UsageError` where the
-    file is of another kind or cannot be written.
+    Writers wait for each other, up to a minute. With ``to_read`` nothing is made, and neither the
+    file nor its folder need be writable. Raises :class:`~conf.errors.UsageError` where the file is
+    of another kind or cannot be used so.
     """
 
     names: ClassVar[Mapping[str, str]] = {
@@ -55,18 +56,17 @@ class SQLiteStore(Store):
     }
     errors = (sqlite3.Error, OSError)
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, to_read: bool = False) -> None:
         self.address = address
         with self.explaining():
-            if address != MEMORY:
-                self._check(Path(address))
             self._db = sqlite3.connect(
-                ":memory:" if address == MEMORY else address,
-                timeout=_WAIT_SECONDS,
-                isolation_level=None,
+                self._place(to_read), uri=True, timeout=_WAIT_SECONDS, isolation_level=None
             )
             try:
-                self._prepare()
+                if not to_read:
+                    self._prepare()
+                elif not self._has_tables():
+                    raise sqlite3.DatabaseError("it holds no scores")
             except BaseException:
                 self._db.close()
                 raise
@@ -90,22 +90,34 @@ class SQLiteStore(Store):
         """Close the file."""
         self._db.close()
 
-    def _check(self, path: Path) -> None:
-        """Refuse a file of another kind; SQLite itself would take a short one for an empty one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def _place(self, to_read: bool) -> str:
+        """Say where to connect and how; refuse a file of another kind.
+
+        SQLite itself would take a short one for an empty one.
+        """
+        if self.address == MEMORY:
+            return ":memory:"
+        path = Path(self.address)
+        if not to_read:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             with path.open("rb") as file:
                 if file.read(len(_MAGIC)) not in (b"", _MAGIC):
                     raise sqlite3.DatabaseError("it is no SQLite file")
+        return f"{path.absolute().as_uri()}?mode={_reading(path) if to_read else 'rwc'}"
+
+    def _has_tables(self) -> bool:
+        """Whether the file is one of ours, or empty; refuse any other."""
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (schema,) = self._db.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables and (application, schema) != (_APPLICATION, _SCHEMA):
+            raise sqlite3.DatabaseError("it holds something else than scores of this version")
+        return bool(tables)
 
     def _prepare(self) -> None:
         with self._writing():
-            (application,) = self._db.execute("PRAGMA application_id").fetchone()
-            (schema,) = self._db.execute("PRAGMA user_version").fetchone()
-            (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if tables and (application, schema) != (_APPLICATION, _SCHEMA):
-                raise sqlite3.DatabaseError("it holds something else than scores of this version")
-            if not tables:
+            if not self._has_tables():
                 for table in _TABLES:
                     self._db.execute(table)
                 self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -121,7 +133,19 @@ class SQLiteStore(Store):
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite itself may have rolled back
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+
+
+def _reading(path: Path) -> str:
+    """Say in which mode to open a file to be read, such that nothing is left beside it.
+
+    One that only reads would leave the log that SQLite keeps there, and cannot make one where it
+    may not write; where there is none, all is in the file.
+    """
+    if all(os.access(place, os.W_OK) for place in (path, path.parent)):
+        return "rw"
+    return "ro" if Path(f"{path}-wal").exists() else "ro&immutable=1"

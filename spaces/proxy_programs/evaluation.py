@@ -38,6 +38,14 @@ def evaluate(program: Node, groups: Iterable[Units], networks: int) -> Tensor:
     shapes the program is not defined for are left out. NaN where no unit is left. The result may
     be infinite or NaN: such a program is invalid for that network.
     """
+    return combine(program, *add_up(program, groups, networks))
+
+
+def add_up(program: Node, groups: Iterable[Units], networks: int) -> tuple[Tensor, Tensor]:
+    """Add up the values of the units of ``networks`` = K networks, and count the units that fit.
+
+    Both are float64 [K].
+    """
     body = program.arguments[0] if program.name == SUM else program
     total = torch.zeros(networks, dtype=torch.float64)
     counted = torch.zeros(networks, dtype=torch.float64)
@@ -48,6 +56,11 @@ def evaluate(program: Node, groups: Iterable[Units], networks: int) -> Tensor:
             continue
         total.index_add_(0, group.networks, torch.where(group.alive, value, 0))
         counted.index_add_(0, group.networks, torch.ones_like(value))
+    return total, counted
+
+
+def combine(program: Node, total: Tensor, counted: Tensor) -> Tensor:
+    """Return the scores, float64 [K], from what :func:`add_up` gives: means over units, or sums."""
     if program.name == SUM:
         return torch.where(counted > 0, total, torch.nan)
     return total / counted

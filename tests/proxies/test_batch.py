@@ -259,8 +259,18 @@ def test_fingerprint_sees_targets_type_and_shape():
         Minibatch(inputs.double(), None, ""),
         Minibatch(inputs.reshape(3, 2), None, ""),
         Minibatch(inputs + 1e-30, None, ""),
+        Minibatch(inputs.bfloat16(), None, ""),
+        Minibatch(inputs.bfloat16() + 1, None, ""),
     ]
     assert len({batch.fingerprint for batch in batches}) == len(batches)
+
+
+def test_fingerprints_stay_what_they_were():
+    """Scores are kept under them, and some come with Assay."""
+    inputs = torch.arange(24.0).reshape(2, 3, 2, 2)
+    for like in (inputs, inputs.contiguous(memory_format=torch.channels_last)):
+        found = Minibatch(like, torch.tensor([3, 1]), "").fingerprint
+        assert found == "ddcb75b09a1dd04cfe894cd0a81cf591fdaa8d1d888367429b210fe3746c2371"
 
 
 def test_a_service_says_what_it_has_shown():

@@ -217,6 +217,17 @@ def test_a_network_without_units_has_no_score():
         )
 
 
+MISFIT = "matmul(weight, input_noise)"
+
+
+@pytest.mark.parametrize("formula", [MISFIT, f"sum_over_units({MISFIT})"])
+def test_a_network_of_which_no_unit_fits_is_told(formula):
+    name = f"program(formula='{formula}')"
+    with pytest.warns(UserWarning, match="no unit of the network fits the formula"):
+        score = score_model(Preactivated(), torch.randn(4, 3, 8, 8), proxies=[name])[name]
+    assert math.isnan(score)
+
+
 FROZEN = {
     "eznas_a": "frobenius(sigmoid(logdet(sign(input_gradient_data))))",
     "eznas_a_paper": "frobenius(sigmoid(logdet(sign(weight_gradient_noise))))",

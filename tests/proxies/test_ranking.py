@@ -59,6 +59,20 @@ def test_scores_are_the_goodness_by_each_proxy(service):
     assert scores.seconds(MEMBERS) == sum(map(service.mean_seconds, MEMBERS))
 
 
+def test_what_is_missing_is_computed_in_one_pass_beside_what_is_known(monkeypatch):
+    runs = []
+    original = PASSES["forward"]
+    monkeypatch.setitem(PASSES, "forward", lambda run: runs.append(1) or original(run))
+    service = fresh()
+    service.values(SOUND[:2], "synflow")
+    scores, names = ProxyScores(service), ["grad_norm", "synflow", "snip", "synaptic_flow"]
+    found = scores(SOUND[:2], names)
+    assert (len(runs), service.computed, service.hits) == (2, 6, 2)
+    assert np.array_equal(found[1], found[3])
+    assert np.array_equal(found, scores(SOUND[:2], names))
+    assert (len(runs), service.computed, service.hits) == (2, 6, 2 + 6)
+
+
 def test_scores_of_ensembles_and_strangers_are_refused(service):
     with pytest.raises(UsageError, match="vote ranks architectures within a set"):
         ProxyScores(service)(SOUND, ["synflow", "vote"])
@@ -164,7 +178,8 @@ def test_what_cannot_be_is_refused(name, members, sentence):
 def test_a_single_network_is_refused():
     sentence = (
         "proxy=vote ranks architectures within a set and has no value for a single network; "
-        "score that by the members of vote: synflow, jacob_cov, snip."
+        "score that by the members of vote: synflow, jacob_cov, snip; and a set by "
+        "proxies.ranking.score or a PoolScorer."
     )
     with pytest.raises(UsageError) as caught:
         score_model(nn.Linear(2, 2), torch.ones(1, 2), proxies=["vote"])

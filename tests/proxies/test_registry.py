@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import timeit
 
 import pytest
 
@@ -35,6 +36,44 @@ def test_duplicates_are_refused(name):
             """Do it again."""
 
     assert registry.get("synflow").function.__name__ == "synflow"
+
+
+def test_a_name_of_assays_own_is_refused_from_the_first_line_on():
+    code = """
+from proxies import register, registry
+for name in ("zen", "synaptic_flow", "vote"):
+    try:
+        @register(name, reads="synflow", paper="none")
+        def mine(record):
+            "Stand in for it."
+    except ValueError as error:
+        print(error)
+@register("mine", reads="synflow", paper="none")
+def mine(record):
+    "Stand for itself."
+print(len(registry.names()), registry.get("mine").function is mine, registry.get("zen").paper)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        *(f"there is already a proxy called '{n}'" for n in ("zen", "synaptic_flow", "vote")),
+        f"{len(registry.names()) + 1} True {registry.get('zen').paper}",
+    ]
+
+
+@pytest.mark.parametrize("name", ["zen", "naswot_eval", "tse(epochs=3)", "synaptic_flow"])
+def test_getting_a_proxy_takes_microseconds(name):
+    assert registry.get(name) is registry.get(name)
+    assert min(timeit.repeat(lambda: registry.get(name), number=100)) < 100 * 15e-6
+
+
+def test_a_setting_that_must_be_given_is_told(scaled):
+    @registry.register("strict", reads="weights", paper="none")
+    def strict(record, *, factor: float):
+        """Read nothing."""
+
+    with pytest.raises(UsageError, match=r"proxy\.factor is missing"):
+        registry.get("strict")
+    assert registry.get("strict(factor=2.0)").settings == {"factor": 2.0}
 
 
 def test_a_proxy_without_docstring_is_refused():

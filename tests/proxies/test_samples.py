@@ -7,6 +7,7 @@ import torch
 from conf.errors import UsageError
 from proxies import ScoringService, program_benchmark, samples
 from proxies.batch import pictures
+from proxies.passes import PASSES
 from proxies.program_benchmark import INVALID, ProgramBenchmark, Task
 from proxies.samples import Cut, collect
 from spaces.proxy_programs.evaluation import evaluate
@@ -84,6 +85,50 @@ def test_what_was_sampled_is_not_sampled_again(space, batch, tmp_path, monkeypat
         assert torch.equal(scores[0], scores[2])
 
 
+def test_jobs_may_share_a_folder(space, batch, tmp_path, monkeypatch):
+    """One computes all that it misses, while the other merges and tidies up."""
+    run = samples._run
+
+    def overtaken(*args):
+        yield from run(*args)
+        monkeypatch.setattr(samples, "_run", run)
+        collect(space, ARCHS, batch, tmp_path)
+
+    monkeypatch.setattr(samples, "_run", overtaken)
+    found = collect(space, ARCHS, batch, tmp_path)
+    again = collect(space, ARCHS, batch, tmp_path / "other")
+    for formula in map(parse, FORMULAS):
+        assert torch.equal(*(evaluate(formula, s.groups, 4) for s in (found, again)))
+    (home,) = tmp_path.glob("tiny-*")
+    assert {file.suffix for file in home.iterdir()} == {".npy", ""}
+    assert {file.name for file in home.iterdir() if not file.suffix} == {"done"}
+
+
+def test_a_merge_that_lacks_a_file_is_an_error(space, batch, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "_run", lambda *_: ())
+    with pytest.raises(FileNotFoundError):
+        collect(space, ARCHS, batch, tmp_path)
+
+
+def test_others_may_read_what_was_sampled(space, batch, tmp_path):
+    collect(space, ARCHS, batch, tmp_path)
+    usual = tmp_path / "usual"
+    usual.touch()
+    assert {f.stat().st_mode for f in tmp_path.glob("tiny-*/*")} == {usual.stat().st_mode}
+
+
+def test_a_network_that_cannot_be_measured_has_no_units(space, batch, tmp_path, monkeypatch):
+    def failing(run):
+        raise RuntimeError(message)
+
+    monkeypatch.setitem(PASSES, "statistics", failing)
+    for message in ("out of memory", "CUDA error: misaligned address"):
+        with pytest.raises(RuntimeError, match=message):
+            collect(space, ARCHS, batch, tmp_path)
+    message = "sizes of tensors must match"
+    assert collect(space, ARCHS, batch, tmp_path).groups == []
+
+
 def test_some_of_the_networks(space, batch, tmp_path):
     found = collect(space, ARCHS, batch, tmp_path)
     program = parse(FORMULAS[0])
@@ -142,6 +187,9 @@ MISTAKES = {
     "exceeds benchmark.networks=5": {"networks": 5, "subsample": 6},
     "benchmark.combine=max": {"combine": "max"},
     "benchmark.processes=0": {"processes": 0},
+    "benchmark.accuracy=train is unknown": {"accuracy": "train"},
+    "the task darts has 1000 networks, fewer than": {"train": ["darts"], "networks": 950},
+    "the task nasbench_macro has 6561 networks": {"test": ["nasbench_macro"], "networks": 6562},
 }
 
 
@@ -203,6 +251,42 @@ def test_finalists_meet_networks_that_did_not_steer(tmp_path):
     assert [row["held_out"] for row in rows] == sorted((r["held_out"] for r in rows), reverse=True)
     benchmark.held_out = 0
     assert benchmark.conclude(list(val), list(val.values())) == []
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "steering"),
+    [({}, "val"), ({"accuracy": "val"}, "val"), ({"accuracy": "test"}, "test")],
+)
+def test_tasks_count_by_the_accuracies_that_are_asked_for(monkeypatch, accuracy, steering):
+    """Tasks of the test by their test accuracies alone; where a table has one kind, by that."""
+    drawn = []
+
+    def collected(space, archs, *_, **__):
+        drawn.append(archs)
+        return samples.Samples([], len(archs))
+
+    monkeypatch.setattr(samples, "collect", collected)
+    train, test = ["nasbench201:cifar100", "nats_size", "darts"], ["nasbench_macro"]
+    one = ProgramBenchmark(ProxyPrograms(), train, test, networks=5, held_out=4, **accuracy)
+    other = ProgramBenchmark(ProxyPrograms(), ["nats_size"], train[:1], networks=5, **accuracy)
+    expected = dict(zip([*train, *test], [steering, "test", "val", "test"], strict=True))
+    assert one.describe()["accuracies"] == expected
+    assert other.describe()["accuracies"] == {train[0]: "test", "nats_size": "test"}
+    for benchmark, name, held_out, kind in (
+        *((one, name, True, expected[name]) for name in train),
+        *((one, name, False, expected[name]) for name in expected),
+        (other, train[0], False, "test"),
+    ):
+        table = benchmark._spaces[name].table()
+        found = benchmark.task(name, held_out).accuracy
+        np.testing.assert_array_equal(found, getattr(table, kind)[table.rows(drawn[-1])])
+
+
+def test_steering_and_held_out_networks_are_apart_to_the_last(monkeypatch):
+    monkeypatch.setattr(samples, "collect", lambda _, archs, *__, **___: archs)
+    benchmark = ProgramBenchmark(ProxyPrograms(), ["darts"], [], networks=700, held_out=300)
+    steering, others = (set(benchmark.task("darts", part).samples) for part in (False, True))
+    assert (len(steering), len(others), len(steering | others)) == (700, 300, 1000)
 
 
 def test_the_cost_of_a_program_is_its_length(tmp_path):

@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 from conf.errors import UsageError
 from proxies import ScoringService, registry
 from proxies.batch import Minibatch, gaussian
-from proxies.failures import OUT_OF_MEMORY
 from proxies.passes import PASSES
 from proxies.store import Row, open_store
 from searchers.guidance import Guidance
@@ -49,6 +49,23 @@ def test_scores_in_order_and_shares_what_is_equivalent():
     assert service.hits == 5 * 3 - service.computed
     assert table.reasons == {}
     assert (table.seconds > 0).all()
+
+
+def test_a_table_knows_aliases_and_is_an_array():
+    table = fresh().score([(3, 3, 3), (3, 2, 1)], ["nwot", "reduced_training(epochs=3)"])
+    assert np.array_equal(table.column("nwot"), table.column("naswot"))
+    spaced = table.column("reduced_training( epochs = 3 )")
+    assert np.array_equal(np.asarray(table), np.column_stack([table.column("nwot"), spaced]))
+    assert (np.asarray(table).dtype, np.asarray(table, np.float32).dtype) == (float, np.float32)
+    assert not np.may_share_memory(np.array(table), table.values)
+    with pytest.raises(UsageError, match="proxy=synflow is unknown; choose one of: naswot, red"):
+        table.column("synflow")
+
+
+def test_inputs_of_any_precision_are_scored():
+    inputs = torch.ones(4, 3, 8, 8, dtype=torch.bfloat16)
+    batch = Minibatch(inputs, torch.tensor([0, 1, 2, 3]), "brain floats")
+    assert np.isfinite(fresh(batch=batch).values([(3, 2, 1)], "grad_norm")).all()
 
 
 def test_architecture_level_proxies_see_the_architecture_as_trained():
@@ -203,15 +220,34 @@ def test_failures_are_nan_with_a_reason_and_are_remembered(path):
         assert table.reasons[2, "synflow"].startswith("RuntimeError: Given groups=1")
 
 
-def test_failures_of_the_machine_are_not_remembered(path, monkeypatch):
-    def hungry(run):
-        raise MemoryError
+FAILURES_OF_THE_MACHINE = {
+    "memory": (MemoryError(), "^out of memory$"),
+    "memory of a GPU": (torch.OutOfMemoryError("CUDA out of memory."), "^out of memory$"),
+    "kernel": (RuntimeError("CUDA error: an illegal memory access"), "machine failed.*CUDA error"),
+    "handle": (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling"), "machine failed"),
+    "convolution": (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), "machine failed"),
+    "file": (FileNotFoundError(2, "No such file", "a.npz"), "failed: FileNotFoundError: .*a.npz"),
+    "package": (ModuleNotFoundError("No module named 'timm'"), "failed: ModuleNotFoundError"),
+}
 
+
+@pytest.mark.parametrize("kind", FAILURES_OF_THE_MACHINE)
+def test_failures_of_the_machine_are_not_remembered(path, monkeypatch, kind):
+    failure, reason = FAILURES_OF_THE_MACHINE[kind]
+
+    def failing(*_, **__):
+        raise failure
+
+    arch = (3, 3, 3)
     with monkeypatch.context() as patch:
-        patch.setitem(PASSES, "synflow", hungry)
-        table = fresh(store=path).score([(3, 3, 3)], "synflow")
-        assert table.reasons == {(0, "synflow"): OUT_OF_MEMORY}
-    assert np.isfinite(fresh(store=path).values([(3, 3, 3)], "synflow")).all()
+        patch.setitem(PASSES, "synflow", failing)
+        table = fresh(store=path).score([arch], "synflow")
+        assert re.search(reason, table.reasons[0, "synflow"])
+    with monkeypatch.context() as patch:
+        patch.setattr(TinySpace, "network", failing)
+        table = fresh(store=path).score([arch], "params")
+        assert re.search(reason, table.reasons[0, "params"])
+    assert np.isfinite(fresh(store=path).score([arch], ["synflow", "params"]).values).all()
 
 
 def test_impossible_requests_are_refused():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conf.errors import UsageError
 from proxies.store import Row, default_path, open_scores, open_store
+from proxies.store.shipped import export
 
 WRITERS = 8
 WRITER = """
@@ -221,6 +222,81 @@ def test_a_directory_is_refused(tmp_path):
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     _refused(tmp_path / "file" / "scores.sqlite")
+
+
+def stored(path):
+    """Make a store with a score; return its contexts."""
+    with open_store(path) as store:
+        store.put_many(store.context({"proxy": "a"}), {"x": Row(1.0, 0.1)})
+        return store.contexts()
+
+
+def test_reading_waits_for_nobody_and_writes_nothing(tmp_path):
+    path = tmp_path / "scores.sqlite"
+    contexts = stored(path)
+    before = path.read_bytes()
+    with open_store(path) as writer:
+        writer._db.execute("BEGIN IMMEDIATE")
+        with open_scores(path) as scores:
+            scores._db.execute("PRAGMA busy_timeout = 0")
+            assert scores.contexts() == contexts
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_reading_needs_no_permission_to_write(tmp_path, monkeypatch):
+    """Root may write anywhere, so that permissions alone would show nothing."""
+    path = tmp_path / "scores.sqlite"
+    contexts = stored(path)
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)
+    path.chmod(0o444)
+    tmp_path.chmod(0o555)
+    try:
+        with open_scores(path) as scores:
+            assert scores.contexts() == contexts
+            with pytest.raises(UsageError, match="readonly"):
+                scores.delete([context.number for context in contexts])
+        assert list(tmp_path.iterdir()) == [path]
+    finally:
+        tmp_path.chmod(0o755)
+        path.chmod(0o644)
+    with open_store(path) as writer:
+        writer.put_many(writer.context({"proxy": "b"}), {"x": Row(1.0, 0.1)})
+        with open_scores(path) as scores:  # what is new is in the log beside the file
+            assert len(scores.contexts()) == 2
+
+
+def test_an_empty_file_holds_no_scores_to_read(tmp_path):
+    path = tmp_path / "scores.sqlite"
+    path.touch()
+    with pytest.raises(UsageError, match="holds no scores"):
+        open_scores(path)
+    assert path.read_bytes() == b""
+
+
+def test_the_databases_own_error_is_told(tmp_path):
+    with open_store(tmp_path / "scores.sqlite") as store:
+        context = store.context({})
+        store._db.execute("PRAGMA max_page_count = 8")
+        with pytest.raises(UsageError, match="database or disk is full"):
+            store.put_many(context, {f"arch{n:06}": Row(1.0, 0.1) for n in range(5000)})
+        assert store.get_many(context) == {}
+        store.put_many(context, {"x": Row(1.0, 0.1)})
+        assert list(store.get_many(context)) == ["x"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "npz"])
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    with open_store("~/deep/scores.sqlite") as store:
+        store.put_many(store.context({"proxy": "a"}), {"x": Row(1.0, 0.1)})
+        assert store.address == str(tmp_path / "home" / "deep" / "scores.sqlite")
+        rows = [(c.key, store.get_many(c.number)) for c in store.contexts()]
+    export(rows, tmp_path / "home" / "deep" / "scores.npz", command=None, versions={})
+    with open_scores(f"~/deep/scores.{kind}") as scores:
+        assert [context.key for context in scores.contexts()] == [{"proxy": "a"}]
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

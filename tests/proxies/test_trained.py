@@ -38,6 +38,8 @@ def test_early_accuracy_is_that_of_the_table(space, tmp_path):
     assert table.values[:, 0].tolist() == early.val[early.rows(archs)].tolist()
     assert table.seconds[:, 0].tolist() == early.train_seconds[early.rows(archs)].tolist()
     assert service.values(archs, "early_accuracy").tolist() == table.values[:, 0].tolist()
+    assert (service.table_hits, service.hits, service.computed) == (2 * len(archs), 0, 0)
+    assert "100 from the table of nasbench201" in service.account()
 
 
 def test_it_stands_beside_proxies_of_networks(space):

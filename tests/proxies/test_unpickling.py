@@ -78,13 +78,20 @@ def test_arrays_of_anything_but_numbers_are_refused(tmp_path, content):
 
 def test_a_pickle_changes_no_later_one(tmp_path):
     """BUILD sets attributes: of what is found, it may set none that matter."""
-    for name in ("numpy.core.multiarray\n_reconstruct", "numpy\ndtype", "_codecs\nencode"):
-        for attribute in ("__code__", "__defaults__", "__setstate__", "fill", "values"):
+    for name in (
+        "numpy.core.multiarray\n_reconstruct",
+        "numpy._core.numeric\n_frombuffer",
+        "numpy\ndtype",
+        "numpy\nndarray",
+        "_codecs\nencode",
+    ):
+        for attribute in ("__code__", "__defaults__", "__setstate__", "fill", "values", "__doc__"):
             key = b"X" + struct.pack("<I", len(attribute)) + attribute.encode()
-            program = b"\x80\x02c" + name.encode() + b"\n(N}" + key + b"Nstb."
-            (tmp_path / "bad").write_bytes(program)
-            with pytest.raises(pickle.UnpicklingError, match="attribute"):
-                unpickling.load(tmp_path / "bad")
+            for state in (b"(N}" + key + b"Nst", b"}" + key + b"Ns"):
+                program = b"\x80\x02c" + name.encode() + b"\n" + state + b"b."
+                (tmp_path / "bad").write_bytes(program)
+                with pytest.raises(pickle.UnpicklingError, match="attribute"):
+                    unpickling.load(tmp_path / "bad")
     test_arrays_lists_and_text_of_every_writer(tmp_path, "python2")
 
 

@@ -1,11 +1,13 @@
 import os
+import pickle
 import sys
 
 import numpy as np
 import pytest
+import torch
 
 from conf.errors import UsageError
-from proxies import ScoringService, registry
+from proxies import ScoringService, registry, workers
 from proxies.failures import WORKER_DIED
 from proxies.workers import CHUNK, DEATHS, Chunk, Result, cores, redo_lost
 from tests.proxies.tiny_space import FragileSpace, TinySpace
@@ -32,6 +34,20 @@ def test_few_misses_start_no_process():
     home_only = FragileSpace(victim=(3, 3, 3))
     archs = [(3, 3, 3), *home_only.enumerate()][: 2 * CHUNK]
     assert np.isfinite(fresh(home_only).values(archs, "params")).all()
+
+
+def test_a_worker_finds_out_its_device_and_memory_itself(monkeypatch):
+    """Also after this process has scored: its engine stays here."""
+    service = fresh(TinySpace(), device="auto")
+    job = service._job(needs_data=False)
+    unused = pickle.dumps(job)
+    service.values([(3, 3, 3)], "params")
+    assert pickle.dumps(job) == unused
+    kept = []
+    monkeypatch.setattr(workers, "keep_memory", lambda: kept.append(1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pickle.loads(unused).engine.device.type == "cuda"
+    assert kept == [1]
 
 
 def test_the_work_of_a_killed_worker_is_redone(tmp_path):

@@ -8,6 +8,7 @@ from proxies import score_model
 from proxies.batch import Minibatch
 from proxies.passes import Run
 from proxies.stack import Single
+from proxies.torch_state import own_chance
 from tests.proxies.conformance import Conformance
 from tests.proxies.golden.networks import case
 
@@ -70,7 +71,7 @@ def test_by_hand():
     torch.manual_seed(0)
     run = Run(Single(model), Minibatch(torch.empty((0, 1, 100, 100)), None, "none"))
     drawn = run.record("movement").distance.item()
-    with run._chance():
+    with own_chance(torch.device("cpu")):
         weight = torch.randn(1).item()
     assert drawn == pytest.approx(0.01 * abs(weight) * math.sqrt(2 / math.pi) * 100**2, rel=0.01)
 

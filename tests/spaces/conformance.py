@@ -84,6 +84,8 @@ class SpaceConformance:
         assert len(set(drawn)) == len(drawn) == n
         sampled = dict.fromkeys(space.sample(np.random.default_rng(1), n))
         assert drawn[: len(sampled)] == list(sampled)
+        with pytest.raises(UsageError, match="different ones"):
+            distinct(space, np.random.default_rng(1), space.size + 1)
 
     def test_a_mutation_is_a_neighbour(self, space, archs):
         rng = np.random.default_rng(3)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from conf.errors import UsageError
-from proxies import ScoringService
+from proxies import ScoringService, registry
+from proxies.store import Row
 from spaces import Benchmark, Choices, TableBenchmark
 from spaces.costs import agreed, counted, from_table, full_name
 from spaces.model_zoo import catalogue
@@ -165,12 +166,43 @@ def test_what_was_not_measured_is_refused():
 def test_a_table_is_believed_where_its_networks_are_ours():
     space = NASBench201()
     archs = space.sample(np.random.default_rng(0), 5)
-    cost = agreed(space, "params", archs)
+    cost = agreed(space, "params")
     assert cost is not None
     assert (cost(archs) == from_table(space.table(), space, "params")(archs)).all()
     narrow = NASBench201(channels=4)
-    assert agreed(narrow, "params", archs) is None
-    assert agreed(space, "accuracy", archs) is None
+    assert agreed(narrow, "params") is None
+    assert agreed(space, "accuracy") is None
+
+
+@pytest.mark.parametrize("proxy", ["flops", "az_complexity", "params"])
+def test_what_was_asked_or_stored_before_changes_no_cost(tmp_path, proxy):
+    """The table's operations and those of the network differ a little."""
+    space = NASBench201()
+    archs = space.sample(np.random.default_rng(0), 20)
+    kind = "params" if proxy == "params" else "flops"
+    expected = from_table(space.table(), space, kind)(archs)
+    first = ScoringService(space, store=tmp_path / "scores.sqlite")
+    key = first.key(registry.get(proxy))
+    rows = {space.format(a): Row(float(n), 1.0) for n, a in enumerate(map(space.canonical, archs))}
+    first.store.put_many(first.store.context(key), rows)
+    second = ScoringService(space, store=tmp_path / "scores.sqlite")
+    for service, asked in ((first, archs), (second, archs[::-1])):
+        values = dict(zip(asked, service.values(asked, proxy), strict=True))
+        assert [values[arch] for arch in archs] == expected.tolist()
+        service.values(asked[:5], proxy)
+        assert (service.table_hits, service.hits, service.computed) == (25, 0, 0)
+        name = "0 scores computed, 0 from the store, 25 from the table of nasbench201"
+        assert service.account() == name
+
+
+def test_costs_that_are_not_the_tables_are_counted_and_stored(tmp_path):
+    narrow = NASBench201(channels=4)
+    archs = [(3, 3, 3, 3, 3, 3), (2, 2, 2, 2, 2, 2)]
+    for computed in (2, 0):
+        service = ScoringService(narrow, store=tmp_path / "scores.sqlite")
+        assert service.values(archs, "params").tolist() == counted(narrow, "params")(archs).tolist()
+        found = (service.computed, service.hits, service.table_hits)
+        assert found == (computed, 2 - computed, 0)
 
 
 def test_what_the_table_counts_runs_no_network(monkeypatch):
