@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from conf.errors import UsageError, unknown_name
+from conf.errors import UsageError, at_least, unknown_name
 from proxies import registry, workers
 from proxies.batch import Minibatch, input_shape, pictures
 from proxies.failures import of_the_machine
@@ -166,10 +166,8 @@ class ScoringService:
         ):
             if value not in legal:
                 raise unknown_name(f"service.{setting}", value, legal)
-        if processes is not None and processes < 1:
-            raise UsageError(f"service.processes={processes} is not possible; give 1 or more.")
-        if stack is not None and stack < 1:
-            raise UsageError(f"service.stack={stack} is not possible; give 1 or more.")
+        at_least(1, "service", processes=processes, stack=stack)
+        at_least(0, "service", seed=seed)
         if not 0 < gpus_per_worker <= 1:
             raise UsageError(
                 f"service.gpus_per_worker={gpus_per_worker} is not possible; give a number above "
@@ -363,7 +361,12 @@ class ScoringService:
         Whatever is asked for and was stored before, it is the same.
         """
         if proxy.epochs is not None:
-            return functools.partial(_trained, proxy, self.space.table(epochs=proxy.epochs))
+            try:
+                table = self.space.table(epochs=proxy.epochs)
+            except UsageError as error:
+                needs = f"proxy={proxy.name} needs results after {proxy.epochs} epochs"
+                raise UsageError(f"{needs}: {error}") from None
+            return functools.partial(_trained, proxy, table)
         if proxy.reads not in _COSTS:
             return None
         kind = _COSTS[proxy.reads]

@@ -37,6 +37,9 @@ TERMINALS: Final = ("weight", *(f"{kind}_{scenario}" for scenario in SCENARIOS f
 SUM: Final = "sum_over_units"
 """Around a whole program: the score is the sum over units, not the mean."""
 
+_SHOWN: Final = 200
+"""Letters of a formula that cannot be read, in a message."""
+
 ARITIES: Final[dict[str, int]] = {
     **dict.fromkeys(
         (
@@ -153,9 +156,8 @@ class _Reader:
         return start, match.group(1)
 
     def _refuse(self, start: int, why: str) -> NoReturn:
-        raise UsageError(
-            f"proxy.formula={self.text} cannot be read at position {start + 1}: {why}."
-        )
+        shown = self.text if len(self.text) <= _SHOWN else self.text[:_SHOWN] + "…"
+        raise UsageError(f"proxy.formula={shown} cannot be read at position {start + 1}: {why}.")
 
 
 def _instead(word: str) -> str:

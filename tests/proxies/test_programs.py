@@ -304,3 +304,9 @@ def test_the_scorer_takes_a_formula_or_a_file(tmp_path):
             programs.scorer(service, **settings)
     with pytest.raises(UsageError, match=r"proxy\.file=.* cannot be read"):
         programs.scorer(service, file=str(tmp_path / "missing.txt"))
+
+
+def test_a_long_text_that_is_no_formula_is_cut_in_the_message():
+    with pytest.raises(UsageError, match="cannot be read at position") as caught:
+        registry.get("program", formula="# Assay " * 1000)
+    assert len(str(caught.value)) < 400

@@ -20,6 +20,7 @@ from proxies.passes import Run
 from proxies.passes import training as training_pass
 from proxies.ranking import ProxyScorer
 from proxies.stack import Single
+from spaces.nasbench101 import NASBench101
 from spaces.nasbench201 import NASBench201
 from tests.proxies.conformance import Conformance
 from tests.proxies.tiny_space import TinySpace
@@ -310,3 +311,11 @@ def test_each_of_two_readers_of_one_training_is_charged_all_of_it():
     scores = ProxyEngine("cpu").score(Single(model), Minibatch(images, targets, "noise"), proxies)
     first, second = scores.seconds[0]
     assert second == pytest.approx(first, rel=0.2)
+
+
+def test_a_table_without_12_epochs_has_no_early_accuracy():
+    space = NASBench101()
+    service = ScoringService(space, store="memory")
+    archs = space.sample(np.random.default_rng(0), 2)
+    with pytest.raises(UsageError, match=r"early_accuracy needs results after 12 epochs: .*108"):
+        service.score(archs, ["early_accuracy"])

@@ -88,5 +88,5 @@ def test_the_service_scores_alike_in_stacks_and_one_by_one(init):
 
 
 def test_impossible_stacks_are_refused():
-    with pytest.raises(UsageError, match=r"service.stack=0 is not possible; give 1 or more."):
+    with pytest.raises(UsageError, match=r"service.stack=0 must be at least 1."):
         ScoringService(SPACE, store="memory", stack=0)
