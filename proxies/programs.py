@@ -40,7 +40,7 @@ EZNAS_A: Final = "frobenius(sigmoid(logdet(sign(input_gradient_data))))"
 """The paper's program, evolved on DARTS networks."""
 
 EZNAS_WIDE: Final = "sum_over_units(abslog(mean_abs(det(square(weight)))))"
-"""What ``experiment=eznas_wide`` found, evolved on five spaces other than NAS-Bench-201."""
+"""What ``experiment=eznas_wide`` found, evolved on six spaces other than NAS-Bench-201."""
 
 
 def _normalise(settings: Mapping[str, Any]) -> Mapping[str, Any]:
