@@ -69,8 +69,12 @@ class Searcher(ABC):
         if n < 1:
             raise ValueError(f"ask needs n >= 1, not {n}")
         self._pending = []
-        for step in range(self.told, self.told + n):
-            self._pending.append(self._propose(step, self._streams.shared(step + 1)))
+        try:
+            for step in range(self.told, self.told + n):
+                self._pending.append(self._propose(step, self._streams.shared(step + 1)))
+        except BaseException:
+            self._pending = None
+            raise
         return list(self._pending)
 
     def tell(self, archs: Sequence[Architecture], evaluations: Sequence[Evaluation]) -> None:
