@@ -21,6 +21,8 @@ from spaces.base import Architecture, SearchSpace
 from spaces.benchmark import Evaluation
 
 _ATTEMPTS: Final = 1000
+_LISTED: Final = 1_000_000
+"""The largest space that is listed where draws find nothing new."""
 
 
 class CallOrderError(RuntimeError):
@@ -105,16 +107,24 @@ class Searcher(ABC):
         return [a for a in dict.fromkeys(archs) if a not in taken]
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """Draw ``n`` architectures at random that may be trained now."""
+        """Draw ``n`` architectures at random that may be trained now.
+
+        Raises :class:`UsageError` where fewer are left, or none is found in a space too large to
+        list.
+        """
         found: list[Architecture] = []
         for _ in range(_ATTEMPTS):
             found = self.fresh(found + self.space.sample(rng, n - len(found)))
             if len(found) == n:
                 return found
-        raise UsageError(
-            f"searcher.repeats=false leaves nothing to train: {len(self.trained)} architectures "
-            f"of {self.space.name} are trained; lower budget.models or allow repeats."
-        )
+        left = self.fresh(list(self.space.enumerate())) if self.space.size <= _LISTED else found
+        if len(left) < n:
+            raise UsageError(
+                f"searcher.repeats=false leaves nothing to train: {len(self.trained)} "
+                f"architectures of {self.space.name} are trained; lower budget.models or allow "
+                "repeats."
+            )
+        return [left[i] for i in rng.permutation(len(left))[:n]]
 
     @abstractmethod
     def _propose(self, step: int, rng: np.random.Generator) -> Architecture:

@@ -5,7 +5,36 @@ import pytest
 
 from conf.errors import UsageError
 from searchers import RandomSearch
-from tests.searchers.conformance import small_space
+from spaces import Choices
+from tests.searchers.conformance import run, small_space
+
+
+def test_without_repeats_the_last_of_many_is_found():
+    space = Choices(a=range(20), b=range(20), c=range(10))
+    searcher = RandomSearch(space, repeats=False)
+    *most, last = space.enumerate()
+    searcher.trained.update(most)
+    assert searcher.ask() == [last]
+
+
+def test_without_repeats_a_space_too_large_to_list_is_given_up():
+    space = Choices(**{f"d{i}": range(9) for i in range(9)})
+    searcher = RandomSearch(space, repeats=False)
+    known = space.sample(np.random.default_rng(0), 1)
+    searcher.trained.update(known)
+    space.sample = lambda rng, n: known * n
+    with pytest.raises(UsageError, match="leaves nothing to train"):
+        searcher.ask()
+
+
+def test_an_ask_that_failed_may_be_asked_again():
+    searcher = RandomSearch(small_space(), repeats=False)
+    asked = run(searcher, 96)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="nothing to train: 96 architectures"):
+            searcher.ask()
+    searcher.trained.remove(asked[0])
+    assert searcher.ask() == [asked[0]]
 
 
 @pytest.mark.parametrize("seed", [-1, 1 << 128])

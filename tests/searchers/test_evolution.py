@@ -72,6 +72,7 @@ def test_epsilon_one_never_scores():
         ({"tournament": 13}, "between 1 and searcher.population=12"),
         ({"population": 41, "guidance": guidance("warmup")}, "guidance.warmup.pool=40 is smaller"),
         ({"population": 97, "guidance": guidance("warmup all")}, "guidance.warmup.pool=96"),
+        ({"population": 97, "repeats": False}, "searcher.population=97 exceeds the 96"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words):
