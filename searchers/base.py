@@ -8,6 +8,7 @@ replayed goes on exactly as the one that wrote it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Final
@@ -27,6 +28,11 @@ _LISTED: Final = 1_000_000
 
 class CallOrderError(RuntimeError):
     """``ask`` and ``tell`` were not called in turn, or ``tell`` got other architectures."""
+
+
+def comparable(value: float) -> float:
+    """Return ``value``, or minus infinity for NaN: what is unknown counts as the worst."""
+    return -math.inf if math.isnan(value) else value
 
 
 class Searcher(ABC):
@@ -93,7 +99,7 @@ class Searcher(ABC):
         for arch, evaluation in zip(archs, evaluations, strict=True):
             self.told += 1
             self.trained.add(arch)
-            self._observe(arch, evaluation.objective)
+            self._observe(arch, comparable(evaluation.objective))
 
     def rng(self, stream: int) -> np.random.Generator:
         """Return the generator of one stream of this search: 0 for set-up, t for the t-th model."""
@@ -132,4 +138,4 @@ class Searcher(ABC):
 
     @abstractmethod
     def _observe(self, arch: Architecture, objective: float) -> None:
-        """Learn that ``arch`` reached ``objective``, the larger the better."""
+        """Learn that ``arch`` reached ``objective``, the larger the better; it may be infinite."""

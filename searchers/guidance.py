@@ -164,7 +164,7 @@ class Guidance:
         """Score ``archs`` and count them."""
         assert self.scorer is not None
         self.asked += len(archs)
-        return self.scorer(archs)
+        return _ranked(self.scorer(archs))
 
     def features(self, archs: Sequence[Architecture], names: Sequence[str]) -> NDArray[np.float64]:
         """Score ``archs`` by each of ``names`` and count them, float64 [names, archs].
@@ -179,4 +179,9 @@ class Guidance:
         self.asked += len(archs) * len(names)
         key = tuple(names)
         self._featured[key] = self._featured.get(key, 0) + len(archs)
-        return self.scores(archs, key)
+        return _ranked(self.scores(archs, key))
+
+
+def _ranked(goodness: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Let NaN rank last."""
+    return np.where(np.isnan(goodness), -np.inf, goodness)

@@ -160,5 +160,7 @@ class Reinforce(Searcher):
         return self.guidance.choose(drawn or self.draw(1, rng), rng)
 
     def _observe(self, arch: Architecture, objective: float) -> None:
+        if not math.isfinite(objective):
+            return
         advantage = objective - self._baseline.update(objective)
         self.policy.update(np.asarray([arch]), np.array([advantage]))

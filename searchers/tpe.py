@@ -13,7 +13,6 @@ proposal several are drawn, and the best-scored is trained.
 from __future__ import annotations
 
 import importlib.util
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -94,9 +93,8 @@ class TPE(Searcher):
         import optuna
 
         choices = {str(n): choice for n, choice in enumerate(arch)}
-        value = -math.inf if math.isnan(objective) else objective
         self._study.add_trial(
-            optuna.create_trial(params=choices, distributions=self._choices, value=value)
+            optuna.create_trial(params=choices, distributions=self._choices, value=objective)
         )
 
     def _estimated(self, wanted: int, rng: np.random.Generator) -> list[Architecture]:
