@@ -59,7 +59,7 @@ class ScoreTable:
 
 
 class _Column:
-    """What is known of one proxy: its rows by key, and its values by architecture.
+    """What is known of one proxy: its rows by key, and values and times by architecture.
 
     ``shipped`` names the keys whose rows came with the space.
     """
@@ -71,6 +71,7 @@ class _Column:
         self.context = context
         self.rows: dict[str, Row] = {}
         self.values: dict[Architecture, float] = {}
+        self.times: dict[Architecture, float] = {}
         self.seconds = 0.0
         self.shipped = shipped.keys() - rows.keys()
         self.learn(shipped | rows)
@@ -212,9 +213,14 @@ class ScoringService:
         self._count_hits(archs, column, len(archs))
         return values
 
-    def mean_seconds(self, proxy: str) -> float:
-        """Mean time that computing one score took, over all that are known; 0 if none is."""
+    def mean_seconds(self, proxy: str, archs: Sequence[Architecture] = ()) -> float:
+        """Mean time that computing one score took: of ``archs``, which have been scored.
+
+        Without ``archs`` over all that are known; 0 if none is.
+        """
         column = self._column(proxy)
+        if archs:
+            return sum(map(column.times.__getitem__, archs)) / len(archs)
         return column.seconds / len(column.rows) if column.rows else 0.0
 
     def account(self) -> str:
@@ -335,6 +341,7 @@ class ScoringService:
         for column in fresh:
             keys, rows = self._keys[column.proxy.level], column.rows
             column.values.update({arch: rows[keys[arch]].value for arch in archs})
+            column.times.update({arch: rows[keys[arch]].seconds for arch in archs})
 
     def _count_hits(self, archs: Sequence[Architecture], column: _Column, hits: int) -> None:
         self.hits += hits

@@ -18,12 +18,17 @@ from spaces.benchmark import Evaluation
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One evaluation; ``proxy_evaluations`` counts the scores that its trial asked for so far."""
+    """One evaluation, and the guidance of its trial so far.
+
+    ``proxy_evaluations`` counts the scores asked for, and ``guidance_seconds`` is what they and
+    other work of the searcher took; None in journals that do not say.
+    """
 
     trial: int
     architecture: str
     evaluation: Evaluation
     proxy_evaluations: int
+    guidance_seconds: float | None = None
 
 
 class Journal:
@@ -74,7 +79,7 @@ class Journal:
         if self._file is None:
             self._file = self._open()
         e = entry.evaluation
-        row = (
+        row = [
             entry.trial,
             entry.architecture,
             e.objective,
@@ -82,7 +87,9 @@ class Journal:
             e.test,
             e.train_seconds,
             entry.proxy_evaluations,
-        )
+        ]
+        if entry.guidance_seconds is not None:
+            row.append(entry.guidance_seconds)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
 
@@ -101,9 +108,9 @@ class Journal:
 
 def _entry(line: str, path: Path) -> Entry:
     try:
-        trial, architecture, objective, val, test, seconds, asked = json.loads(line)
+        trial, architecture, objective, val, test, seconds, asked, *guided = json.loads(line)
         evaluation = Evaluation(float(objective), float(val), float(test), float(seconds))
-        return Entry(int(trial), str(architecture), evaluation, int(asked))
+        return Entry(int(trial), str(architecture), evaluation, int(asked), *map(float, guided))
     except (ValueError, TypeError):
         raise UsageError(
             f"{path} is damaged at the line '{line[:60]}'; remove it to start the job afresh."

@@ -149,7 +149,7 @@ def _run_trial(
         train_seconds += sum(evaluation.train_seconds for evaluation in evaluations)
         new = slice(len(left), None)
         for arch, evaluation in zip(archs[new], evaluations[new], strict=True):
-            entry = Entry(trial, space.format(arch), evaluation, guidance.asked)
+            entry = Entry(trial, space.format(arch), evaluation, guidance.asked, guidance.seconds)
             if journal is not None:
                 journal.append(entry)
             _record(trace, entry)
@@ -160,10 +160,14 @@ def _run_trial(
 
 
 def _replay(searcher: Searcher, entries: Sequence[Entry]) -> None:
-    if entries:
-        archs = [searcher.space.parse(entry.architecture) for entry in entries]
-        searcher.replay(archs, [entry.evaluation for entry in entries])
-        searcher.guidance.asked = entries[-1].proxy_evaluations
+    if not entries:
+        return
+    archs = [searcher.space.parse(entry.architecture) for entry in entries]
+    searcher.replay(archs, [entry.evaluation for entry in entries])
+    last = entries[-1]
+    searcher.guidance.asked = last.proxy_evaluations
+    if last.guidance_seconds is not None:
+        searcher.guidance.seconds = last.guidance_seconds
 
 
 def _record(trace: Trace, entry: Entry) -> None:

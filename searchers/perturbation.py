@@ -142,15 +142,14 @@ class Perturbation(Searcher):
         self.supernets = Supernets(space)
         self.judge, self.proposals, self.validation = judge, proposals, validation
         self.score, self.order, self.shrink, self.samples = score, order, shrink, samples
-        self.guidance.timed = judge
         self._ranked: list[Architecture] | None = None
 
     def _propose(self, step: int, rng: np.random.Generator) -> Architecture:
         if self._ranked is None:
-            asked = self.guidance.asked
+            before = self.guidance.asked, self.guidance.seconds
             self._ranked = self._search(self.rng(0))
             if step:  # a journal has counted them
-                self.guidance.asked = asked
+                self.guidance.asked, self.guidance.seconds = before
         return self._ranked[step] if step < len(self._ranked) else self.draw(1, rng)[0]
 
     def _observe(self, arch: Architecture, objective: float) -> None:
@@ -170,8 +169,9 @@ class Perturbation(Searcher):
         self, space: SearchSpace, archs: Sequence[Architecture], weights: int, minibatch: int
     ) -> Floats:
         """Judge ``archs`` and count them."""
-        self.guidance.asked += len(archs)
-        return self.judge(space, archs, weights=weights, minibatch=minibatch)
+        goodness = self.judge(space, archs, weights=weights, minibatch=minibatch)
+        self.guidance.charge(len(archs), len(archs) * self.judge.seconds_per_score)
+        return goodness
 
 
 class Proposal:

@@ -87,7 +87,7 @@ def test_goodness_that_is_not_a_number_ranks_last():
         goodness[:, 0] = np.nan
         return goodness if len(names) > 1 else goodness[0]
 
-    unknown.seconds = lambda names: 0.0
+    unknown.seconds, unknown.seconds_per_score = (lambda names: 0.0), 0.0
     guidance = Guidance(unknown, move=2, epsilon=0, scores=unknown)
     assert guidance.choose([(0, 0, 0, 0), (1, 0, 0, 0)], rng()) == (1, 0, 0, 0)
     features = guidance.features([(0, 0, 0, 0), (1, 0, 0, 0)], ["one", "two"])

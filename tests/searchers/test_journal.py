@@ -13,7 +13,7 @@ FINGERPRINT = {"space": "x", "seed": 0}
 ENTRIES = [
     Entry(0, "a,b", Evaluation(1 / 3, 1 / 3, math.pi, 12.5), 0),
     Entry(0, "a,c", Evaluation(-0.1, 0.1, 70.0, 1e-9), 24),
-    Entry(1, "ü", Evaluation(2.0, 2.0, 71.123456789, 3.0), 3000),
+    Entry(1, "ü", Evaluation(2.0, 2.0, 71.123456789, 3.0), 3000, 0.1),
 ]
 
 
