@@ -128,6 +128,18 @@ def test_batches_are_resumed_where_the_journal_ends(tmp_path, cut):
     assert (tmp_path / "cut.jsonl").read_text() == "".join(lines)
 
 
+def test_a_torn_batch_of_another_search_is_refused(tmp_path):
+    with Journal(tmp_path / "journal", {}) as journal:
+        run(benchmark=Batched(), journal=journal, trials=1)
+    lines = (tmp_path / "journal").read_text().splitlines(keepends=True)
+    (tmp_path / "journal").write_text(lines[0] + lines[1] + lines[1])
+    with (
+        Journal(tmp_path / "journal", {}) as journal,
+        pytest.raises(UsageError, match=r"journal of trial 0 has .* now proposes .* afresh\.$"),
+    ):
+        run(benchmark=Batched(), journal=journal, trials=1)
+
+
 def test_time_budget_charges_training_and_scores():
     plain = run(Budget(25, train_seconds=55.0), make=lambda s: RandomSearch(small_space(), seed=s))
     assert [len(t.architectures) for t in plain] == [6, 6, 6]
