@@ -34,14 +34,16 @@ class ProxyScorer:
         self.service = service
         self.proxy = registry.get(name, **settings)
         self._sign = _signs((self.proxy.name,))[0]
+        self._last: Sequence[Architecture] = ()
 
     @property
     def seconds_per_score(self) -> float:
-        """Mean time that computing one score took."""
-        return self.service.mean_seconds(self.proxy.name)
+        """Mean time that computing one of the last scores took; before any, of all known."""
+        return self.service.mean_seconds(self.proxy.name, self._last)
 
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Goodness of each of ``archs``, float64 [n]."""
+        self._last = archs
         return _goodness(self.service.values(archs, self.proxy.name), self._sign)
 
 
@@ -54,6 +56,7 @@ class ProxyScores:
 
     def __init__(self, service: ScoringService) -> None:
         self.service = service
+        self._last: Sequence[Architecture] = ()
 
     def __call__(self, archs: Sequence[Architecture], names: Sequence[str]) -> Floats:
         """Goodness of each of ``archs`` by each of ``names``, float64 [names, archs].
@@ -61,12 +64,13 @@ class ProxyScores:
         Larger is better, NaN is -inf. What is missing is computed for all proxies at once. Raises
         :class:`UsageError` for unknown names, and for ensembles, which only rank.
         """
+        self._last = archs
         asked = tuple(registry.get(name).name for name in names)
         return _goodness(self.service.matrix(archs, asked), _signs(asked))
 
     def seconds(self, names: Sequence[str]) -> float:
-        """Mean time that computing the scores of one architecture by all ``names`` took."""
-        return sum(self.service.mean_seconds(name) for name in names)
+        """Mean time that the scores by ``names`` of one of the last architectures took."""
+        return sum(self.service.mean_seconds(name, self._last) for name in names)
 
 
 class PoolScorer:
@@ -100,8 +104,8 @@ class PoolScorer:
 
     @property
     def seconds_per_score(self) -> float:
-        """Mean time that computing one score by every member took."""
-        return sum(map(self.service.mean_seconds, self.members))
+        """Mean time that one of the last scores took, by all members; before any, of all known."""
+        return self._scores.seconds(self.members)
 
     def __call__(self, archs: Sequence[Architecture]) -> Floats:
         """Goodness of each of ``archs`` among them, float64 [n]."""
@@ -118,6 +122,8 @@ class Judge:
 
     Attributes:
         shown: the last minibatch that a proxy was shown; None if none has read data.
+        seconds_per_score: mean time that computing one of the last scores took, in this process or
+            another; 0 before any.
     """
 
     def __init__(
@@ -129,12 +135,7 @@ class Judge:
         self.service, self.scorer = service, scorer
         self.batch = functools.lru_cache(maxsize=8)(batch)
         self.shown: Minibatch | None = None
-        self._seconds, self._count = 0.0, 0
-
-    @property
-    def seconds_per_score(self) -> float:
-        """Mean time that computing one score took, in this process or another; 0 before any."""
-        return self._seconds / self._count if self._count else 0.0
+        self.seconds_per_score = 0.0
 
     def __call__(
         self, space: SearchSpace, archs: Sequence[Architecture], *, weights: int, minibatch: int
@@ -144,8 +145,7 @@ class Judge:
         scorer = self.scorer(service)
         goodness = scorer(archs)
         self.service.credit(service)
-        self._seconds += len(archs) * scorer.seconds_per_score
-        self._count += len(archs)
+        self.seconds_per_score = scorer.seconds_per_score
         self.shown = shown(service) or self.shown
         return goodness
 

@@ -72,7 +72,7 @@ _Table = Callable[[Sequence[Architecture]], list[Row]]
 
 
 class _Column:
-    """What is known of one proxy: its rows by key, and its values by architecture.
+    """What is known of one proxy: its rows by key, and values and times by architecture.
 
     ``table`` looks rows up in the space's table, if that has all of them: they are neither computed
     nor stored. ``shipped`` names the keys whose rows came with the space.
@@ -84,6 +84,7 @@ class _Column:
         self.table = table
         self.rows: dict[str, Row] = {}
         self.values: dict[Architecture, float] = {}
+        self.times: dict[Architecture, float] = {}
         self.seconds = 0.0
         self.shipped: Set[str] = frozenset()
 
@@ -236,9 +237,14 @@ class ScoringService:
             self._learn(archs, lacking)
         return np.array([[c.values[arch] for arch in archs] for c in columns], np.float64)
 
-    def mean_seconds(self, proxy: str) -> float:
-        """Mean time that computing one score took, over all that are known; 0 if none is."""
+    def mean_seconds(self, proxy: str, archs: Sequence[Architecture] = ()) -> float:
+        """Mean time that computing one score took: of ``archs``, which have been scored.
+
+        Without ``archs`` over all that are known; 0 if none is.
+        """
         column = self._column(proxy)
+        if archs:
+            return sum(map(column.times.__getitem__, archs)) / len(archs)
         return column.seconds / len(column.rows) if column.rows else 0.0
 
     def account(self) -> str:
@@ -389,6 +395,7 @@ class ScoringService:
         for column in columns:
             keys, rows = self._keys[column.proxy.level], column.rows
             column.values.update({arch: rows[keys[arch]].value for arch in archs})
+            column.times.update({arch: rows[keys[arch]].seconds for arch in archs})
 
     def _count_hits(self, archs: Sequence[Architecture], column: _Column, hits: int) -> None:
         if column.table:

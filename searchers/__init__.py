@@ -1,24 +1,34 @@
-"""Searchers: ask/tell proposals, and the guidance that zero-cost scores give them."""
+"""Searchers: ask/tell proposals, and the guidance that zero-cost scores give them.
 
-from searchers.bananas import Bananas
+Importing the package loads no searcher, and nothing that only a searcher needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from searchers.base import CallOrderError, Searcher
-from searchers.darts import Darts
-from searchers.evolution import Evolution
 from searchers.guidance import Guidance, Pool, Scorer, Scores
-from searchers.hyperband import Hyperband
-from searchers.local_search import LocalSearch
-from searchers.npenas import NPENAS
-from searchers.nsga2 import NSGA2
-from searchers.perturbation import Perturbation
-from searchers.predictor import Predictor
-from searchers.predictor_gcn import PredictorGCN
-from searchers.random import RandomSearch
-from searchers.reinforce import Reinforce
-from searchers.robot import RoBoT
 from searchers.search import Found, search
-from searchers.touchstone import Touchstone
-from searchers.tpe import TPE
-from searchers.weaknas import WeakNAS
+
+if TYPE_CHECKING:
+    from searchers.bananas import Bananas
+    from searchers.darts import Darts
+    from searchers.evolution import Evolution
+    from searchers.hyperband import Hyperband
+    from searchers.local_search import LocalSearch
+    from searchers.npenas import NPENAS
+    from searchers.nsga2 import NSGA2
+    from searchers.perturbation import Perturbation
+    from searchers.predictor import Predictor
+    from searchers.predictor_gcn import PredictorGCN
+    from searchers.random import RandomSearch
+    from searchers.reinforce import Reinforce
+    from searchers.robot import RoBoT
+    from searchers.touchstone import Touchstone
+    from searchers.tpe import TPE
+    from searchers.weaknas import WeakNAS
 
 __all__ = [
     "NPENAS",
@@ -46,3 +56,28 @@ __all__ = [
     "WeakNAS",
     "search",
 ]
+
+_HOMES = {
+    "Bananas": "bananas",
+    "Darts": "darts",
+    "Evolution": "evolution",
+    "Hyperband": "hyperband",
+    "LocalSearch": "local_search",
+    "NPENAS": "npenas",
+    "NSGA2": "nsga2",
+    "Perturbation": "perturbation",
+    "Predictor": "predictor",
+    "PredictorGCN": "predictor_gcn",
+    "RandomSearch": "random",
+    "Reinforce": "reinforce",
+    "RoBoT": "robot",
+    "TPE": "tpe",
+    "Touchstone": "touchstone",
+    "WeakNAS": "weaknas",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'searchers' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"searchers.{_HOMES[name]}"), name)

@@ -8,6 +8,7 @@ replayed goes on exactly as the one that wrote it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar, Final
@@ -21,10 +22,17 @@ from spaces.base import Architecture, SearchSpace
 from spaces.benchmark import Evaluation
 
 _ATTEMPTS: Final = 1000
+_LISTED: Final = 1_000_000
+"""The largest space that is listed where draws find nothing new."""
 
 
 class CallOrderError(RuntimeError):
     """``ask`` and ``tell`` were not called in turn, or ``tell`` got other architectures."""
+
+
+def comparable(value: float) -> float:
+    """Return ``value``, or minus infinity for NaN: what is unknown counts as the worst."""
+    return -math.inf if math.isnan(value) else value
 
 
 class Searcher(ABC):
@@ -69,8 +77,12 @@ class Searcher(ABC):
         if n < 1:
             raise ValueError(f"ask needs n >= 1, not {n}")
         self._pending = []
-        for step in range(self.told, self.told + n):
-            self._pending.append(self._propose(step, self._streams.shared(step + 1)))
+        try:
+            for step in range(self.told, self.told + n):
+                self._pending.append(self._propose(step, self._streams.shared(step + 1)))
+        except BaseException:
+            self._pending = None
+            raise
         return list(self._pending)
 
     def tell(self, archs: Sequence[Architecture], evaluations: Sequence[Evaluation]) -> None:
@@ -87,7 +99,7 @@ class Searcher(ABC):
         for arch, evaluation in zip(archs, evaluations, strict=True):
             self.told += 1
             self.trained.add(arch)
-            self._observe(arch, evaluation.objective)
+            self._observe(arch, comparable(evaluation.objective))
 
     def rng(self, stream: int) -> np.random.Generator:
         """Return the generator of one stream of this search: 0 for set-up, t for the t-th model."""
@@ -101,16 +113,24 @@ class Searcher(ABC):
         return [a for a in dict.fromkeys(archs) if a not in taken]
 
     def draw(self, n: int, rng: np.random.Generator) -> list[Architecture]:
-        """Draw ``n`` architectures at random that may be trained now."""
+        """Draw ``n`` architectures at random that may be trained now.
+
+        Raises :class:`UsageError` where fewer are left, or none is found in a space too large to
+        list.
+        """
         found: list[Architecture] = []
         for _ in range(_ATTEMPTS):
             found = self.fresh(found + self.space.sample(rng, n - len(found)))
             if len(found) == n:
                 return found
-        raise UsageError(
-            f"searcher.repeats=false leaves nothing to train: {len(self.trained)} architectures "
-            f"of {self.space.name} are trained; lower budget.models or allow repeats."
-        )
+        left = self.fresh(list(self.space.enumerate())) if self.space.size <= _LISTED else found
+        if len(left) < n:
+            raise UsageError(
+                f"searcher.repeats=false leaves nothing to train: {len(self.trained)} "
+                f"architectures of {self.space.name} are trained; lower budget.models or allow "
+                "repeats."
+            )
+        return [left[i] for i in rng.permutation(len(left))[:n]]
 
     @abstractmethod
     def _propose(self, step: int, rng: np.random.Generator) -> Architecture:
@@ -118,4 +138,4 @@ class Searcher(ABC):
 
     @abstractmethod
     def _observe(self, arch: Architecture, objective: float) -> None:
-        """Learn that ``arch`` reached ``objective``, the larger the better."""
+        """Learn that ``arch`` reached ``objective``, the larger the better; it may be infinite."""

@@ -126,7 +126,7 @@ class Darts(Searcher):
         self.supernet.train(self.steps)
         kind = _Strongest if self.decide == "strength" else Proposal
         arch = kind(self, rng).derive(self.order)
-        self.guidance.spent += time.perf_counter() - began
+        self.guidance.seconds += time.perf_counter() - began
         return arch
 
     def scored(

@@ -28,8 +28,8 @@ class Evolution(Searcher):
         population: architectures alive; the oldest dies with each birth.
         tournament: how many of them, drawn without replacement, compete to be the parent.
 
-    Raises :class:`UsageError` where the tournament exceeds the population or the warmup pool falls
-    short of it.
+    Raises :class:`UsageError` where the tournament exceeds the population, the warmup pool falls
+    short of it, or, without repeats, the space does.
     """
 
     edits = True
@@ -50,6 +50,11 @@ class Evolution(Searcher):
             raise UsageError(
                 f"searcher.tournament={tournament} must lie between 1 and "
                 f"searcher.population={population}."
+            )
+        if not repeats and population > space.size:
+            raise UsageError(
+                f"searcher.population={population} exceeds the {space.size} architectures of "
+                f"{space.name}; lower it or set searcher.repeats=true."
             )
         pool_size = self.guidance.pool_size(space)
         if 0 < pool_size < population:

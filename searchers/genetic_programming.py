@@ -6,7 +6,15 @@ parents that win tournaments, by crossover or mutation, and half are drawn afres
 and length (Deb et al. 2002), so that short programs survive beside good ones. Selection is deap's.
 
 Deviations: (1) the objective is told, so that it is the benchmark that says how many networks are
-scored and when they are drawn; (2) of equally good programs the shorter wins.
+scored and when they are drawn; (2) of equally good programs the shorter wins; (3) no program comes
+twice, unless ``repeats`` allows it; (4) the settings are the paper's, for the released evolver
+cannot run; (5) the words of a program are limited (``longest`` of its space), and not its depth
+alone; (6) a program that has no fitness is told as worth -1, where the released code says -1000;
+(7) programs are evolved on cut statistics (:mod:`proxies.samples`); (8) the best 20 programs of a
+search meet further networks of the tasks that steer, which pick one, where the paper tests the
+fittest of the last population and the two best ever on its spaces; (9) ``experiment=eznas_wide``,
+which is ours, combines tasks by their mean, selects by NSGA-II, and reads no gradients. The
+deviations of what programs are made of are in :mod:`spaces.proxy_programs.operations`.
 """
 
 from __future__ import annotations

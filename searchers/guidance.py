@@ -23,7 +23,7 @@ class Timed(Protocol):
 
     @property
     def seconds_per_score(self) -> float:
-        """Mean time that it took to compute one score."""
+        """Mean time that it took to compute one of the scores asked for last."""
         ...
 
 
@@ -43,7 +43,7 @@ class Scores(Protocol):
         ...
 
     def seconds(self, names: Sequence[str]) -> float:
-        """Mean time that it took to compute the scores of one architecture by all ``names``."""
+        """Mean time that the scores by ``names`` took for one of the architectures asked last."""
         ...
 
 
@@ -72,9 +72,8 @@ class Guidance:
         scores: where a searcher that reads scores as features gets them.
 
     ``asked`` counts every score asked for, also those that the service had in its store, and
-    ``seconds`` is what computing that many costs: by ``timed``, where a searcher that has scores of
-    its own says so, else by ``scorer``. ``spent`` are seconds of other work of the searcher, which
-    they include.
+    ``seconds`` adds up what computing them took, and other work of the searcher that a budget is to
+    pay for.
 
     Deviations: (1) ties in goodness keep the order of drawing; (2) NaN scores rank last.
     """
@@ -85,10 +84,8 @@ class Guidance:
     move: int | Literal["all"] = 0
     epsilon: float = 0.25
     scores: Scores | None = None
-    timed: Timed | None = field(default=None, init=False)
     asked: int = field(default=0, init=False)
-    spent: float = field(default=0.0, init=False)
-    _featured: dict[tuple[str, ...], int] = field(default_factory=dict, init=False)
+    seconds: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         for key, value in (("warmup.pool", self.warmup), ("move.candidates", self.move)):
@@ -107,17 +104,6 @@ class Guidance:
             )
         if (self.warmup or self.move) and self.scorer is None:
             raise UsageError("guidance by warmup or move needs a proxy to score with.")
-
-    @property
-    def seconds(self) -> float:
-        """Time to compute as many scores as were asked for, and that was spent otherwise."""
-        seconds, rest = self.spent, self.asked
-        for names, count in self._featured.items():
-            assert self.scores is not None
-            seconds += count * self.scores.seconds(names)
-            rest -= count * len(names)
-        timed = self.timed or self.scorer
-        return seconds + (rest * timed.seconds_per_score if timed else 0.0)
 
     def pool(self, space: SearchSpace, rng: np.random.Generator) -> Pool:
         """Draw and score the warmup pool; empty without warmup."""
@@ -163,8 +149,9 @@ class Guidance:
     def goodness(self, archs: Sequence[Architecture]) -> NDArray[np.float64]:
         """Score ``archs`` and count them."""
         assert self.scorer is not None
-        self.asked += len(archs)
-        return self.scorer(archs)
+        goodness = _ranked(self.scorer(archs))
+        self.charge(len(archs), len(archs) * self.scorer.seconds_per_score)
+        return goodness
 
     def features(self, archs: Sequence[Architecture], names: Sequence[str]) -> NDArray[np.float64]:
         """Score ``archs`` by each of ``names`` and count them, float64 [names, archs].
@@ -176,7 +163,16 @@ class Guidance:
                 f"searcher.features=[{', '.join(names)}] needs Guidance(scores=...) to read "
                 "scores from; give it, or no features."
             )
-        self.asked += len(archs) * len(names)
-        key = tuple(names)
-        self._featured[key] = self._featured.get(key, 0) + len(archs)
-        return self.scores(archs, key)
+        goodness = _ranked(self.scores(archs, names))
+        self.charge(len(archs) * len(names), len(archs) * self.scores.seconds(names))
+        return goodness
+
+    def charge(self, scores: int, seconds: float) -> None:
+        """Count so many ``scores`` that were asked for, and the ``seconds`` that they took."""
+        self.asked += scores
+        self.seconds += seconds
+
+
+def _ranked(goodness: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Let NaN rank last."""
+    return np.fmax(goodness, -np.inf)

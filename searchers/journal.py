@@ -7,10 +7,12 @@ flushed as it is made. A line that a kill tore off is dropped.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, BinaryIO, Literal, Self
 
 from conf.errors import UsageError
 from spaces.benchmark import Evaluation
@@ -18,63 +20,54 @@ from spaces.benchmark import Evaluation
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One evaluation; ``proxy_evaluations`` counts the scores that its trial asked for so far."""
+    """One evaluation, and the guidance of its trial so far.
+
+    ``proxy_evaluations`` counts the scores asked for, and ``guidance_seconds`` is what they and
+    other work of the searcher took; None in journals that do not say.
+    """
 
     trial: int
     architecture: str
     evaluation: Evaluation
     proxy_evaluations: int
+    guidance_seconds: float | None = None
 
 
 class Journal:
     """Appends entries to ``path`` and holds those of an interrupted job.
 
-    Nothing is written before the first entry is. Raises :class:`UsageError` where the file
+    Nothing is written before the first entry is. While a journal is open no other process opens
+    it, where the system has locks; a process that is killed lets go of it. What may only be read is
+    read without. Raises :class:`UsageError` where another process has it open, and where the file
     belongs to another configuration, is damaged, or cannot be read or written.
     """
 
     def __init__(self, path: Path, fingerprint: dict[str, Any]) -> None:
         self.path = path
         self._head = json.dumps({"fingerprint": fingerprint}, sort_keys=True)
-        self._file: TextIO | None = None
-        lines = self._read()
-        if lines and lines[0] != self._head:
-            raise UsageError(
-                f"{path.parent} holds the journal of another configuration; choose another "
-                f"hydra.run.dir (hydra.sweep.dir in a sweep) or remove that directory."
-            )
-        self.entries = [_entry(line, path) for line in lines[1:]]
-
-    def _read(self) -> list[str]:
-        """Return the whole lines; a torn last one does not count."""
+        self._begun = False
+        self._file: BinaryIO | None = None
         try:
-            content = self.path.read_bytes() if self.path.exists() else b""
-            self._intact = content.rfind(b"\n") + 1
-            return content[: self._intact].decode().splitlines()
+            if path.exists():
+                self._file = self._open("r+b" if os.access(path, os.W_OK) else "rb")
+            lines = self._read()
+            if lines and lines[0] != self._head:
+                raise UsageError(
+                    f"{path.parent} holds the journal of another configuration; choose another "
+                    f"hydra.run.dir (hydra.sweep.dir in a sweep) or remove that directory."
+                )
+            self.entries = [_entry(line, path) for line in lines[1:]]
         except (OSError, UnicodeDecodeError) as error:
+            self.close()
             raise self._unusable(error) from None
-
-    def _open(self) -> TextIO:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("r+" if self._intact else "w", encoding="utf-8")
-        except OSError as error:
-            raise self._unusable(error) from None
-        file.truncate(self._intact)
-        file.seek(self._intact)
-        if not self._intact:
-            file.write(self._head + "\n")
-        return file
-
-    def _unusable(self, error: Exception) -> UsageError:
-        return UsageError(f"{self.path} cannot be used as a journal: {error}.")
+        except UsageError:
+            self.close()
+            raise
 
     def append(self, entry: Entry) -> None:
         """Write one evaluation and flush it to the operating system."""
-        if self._file is None:
-            self._file = self._open()
         e = entry.evaluation
-        row = (
+        row = [
             entry.trial,
             entry.architecture,
             e.objective,
@@ -82,9 +75,17 @@ class Journal:
             e.test,
             e.train_seconds,
             entry.proxy_evaluations,
-        )
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        ]
+        if entry.guidance_seconds is not None:
+            row.append(entry.guidance_seconds)
+        file = self._writable()
+        file.write(f"{json.dumps(row)}\n".encode())
+        file.flush()
+
+    def close(self) -> None:
+        """Let other processes have the journal."""
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -95,15 +96,69 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        self.close()
+
+    def _open(self, mode: Literal["rb", "r+b", "a+b"]) -> BinaryIO:
+        file = self.path.open(mode)
+        if mode != "rb" and not _lock(file):
+            file.close()
+            raise self._taken()
+        return file
+
+    def _read(self) -> list[str]:
+        """Return the whole lines; a torn last one does not count."""
+        content = self._file.read() if self._file else b""
+        self._intact = content.rfind(b"\n") + 1
+        return content[: self._intact].decode().splitlines()
+
+    def _writable(self) -> BinaryIO:
+        """Return the file, cut to what was read of it before the first entry is appended."""
+        try:
+            if self._file is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._open("a+b")
+                if self._file.seek(0, os.SEEK_END):
+                    raise self._taken()
+            if not self._begun:
+                self._file.truncate(self._intact)
+                self._file.seek(self._intact)
+                if not self._intact:
+                    self._file.write(f"{self._head}\n".encode())
+                self._begun = True
+        except OSError as error:
+            raise self._unusable(error) from None
+        return self._file
+
+    def _taken(self) -> UsageError:
+        return UsageError(
+            f"another process runs in {self.path.parent}; wait for its end or choose another "
+            "hydra.run.dir."
+        )
+
+    def _unusable(self, error: Exception) -> UsageError:
+        return UsageError(f"{self.path} cannot be used as a journal: {error}.")
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Keep other processes from ``file`` until it is closed; False where one has it already."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def _entry(line: str, path: Path) -> Entry:
     try:
-        trial, architecture, objective, val, test, seconds, asked = json.loads(line)
+        trial, architecture, objective, val, test, seconds, asked, *guided = json.loads(line)
         evaluation = Evaluation(float(objective), float(val), float(test), float(seconds))
-        return Entry(int(trial), str(architecture), evaluation, int(asked))
+        return Entry(int(trial), str(architecture), evaluation, int(asked), *map(float, guided))
     except (ValueError, TypeError):
         raise UsageError(
             f"{path} is damaged at the line '{line[:60]}'; remove it to start the job afresh."

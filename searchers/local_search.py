@@ -13,7 +13,6 @@ first.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -69,14 +68,13 @@ class LocalSearch(Searcher):
         return next(pool, None) or self.draw(1, rng)[0]
 
     def _observe(self, arch: Architecture, objective: float) -> None:
-        value = -math.inf if math.isnan(objective) else objective
-        self._values[arch] = value
+        self._values[arch] = objective
         if self._current is None:
             self._starts.append(arch)
             if len(self._starts) < self._start:
                 return
             self._move(max(self._starts, key=self._values.__getitem__))
-        elif self._step == "first" and arch in self._around and value > self._here:
+        elif self._step == "first" and arch in self._around and objective > self._here:
             self._move(arch)
         while all(other in self._values for other in self._around):
             best = max(self._around, key=self._values.__getitem__, default=arch)

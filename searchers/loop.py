@@ -17,7 +17,7 @@ from conf.errors import UsageError, at_least
 from searchers.base import Searcher
 from searchers.journal import Entry, Journal
 from searchers.streams import Streams
-from spaces.base import SearchSpace
+from spaces.base import Architecture, SearchSpace
 from spaces.benchmark import Benchmark
 from spaces.costs import Cost
 from spaces.limits import LimitedSpace
@@ -131,14 +131,16 @@ def _run_trial(
     space, guidance = searcher.space, searcher.guidance
     whole = len(known) - len(known) % benchmark.at_once
     _replay(searcher, known[:whole])
-    left = [entry.evaluation for entry in known[whole:]]
+    torn = known[whole:]
     chance = Streams(trial_seed(seed, 0))
     train_seconds = sum(trace.train_seconds[:whole])
     while not budget.spent(searcher.told, train_seconds + guidance.seconds):
         archs = searcher.ask(min(benchmark.at_once, budget.models - searcher.told))
-        streams = range(searcher.told + len(left), searcher.told + len(archs))
+        _check_same(space, archs, torn)
+        streams = range(searcher.told + len(torn), searcher.told + len(archs))
         rngs = (chance.shared(stream) for stream in streams)
-        evaluations = left + benchmark.evaluate_all(archs[len(left) :], rngs)
+        evaluations = [entry.evaluation for entry in torn]
+        evaluations += benchmark.evaluate_all(archs[len(torn) :], rngs)
         if budget.train_seconds is not None and any(
             math.isnan(e.train_seconds) for e in evaluations
         ):
@@ -147,23 +149,37 @@ def _run_trial(
             )
         searcher.tell(archs, evaluations)
         train_seconds += sum(evaluation.train_seconds for evaluation in evaluations)
-        new = slice(len(left), None)
+        new = slice(len(torn), None)
         for arch, evaluation in zip(archs[new], evaluations[new], strict=True):
-            entry = Entry(trial, space.format(arch), evaluation, guidance.asked)
+            entry = Entry(trial, space.format(arch), evaluation, guidance.asked, guidance.seconds)
             if journal is not None:
                 journal.append(entry)
             _record(trace, entry)
         if on_step:
-            on_step(len(archs) - len(left))
-        left = []
+            on_step(len(archs) - len(torn))
+        torn = []
     return trace
 
 
 def _replay(searcher: Searcher, entries: Sequence[Entry]) -> None:
-    if entries:
-        archs = [searcher.space.parse(entry.architecture) for entry in entries]
-        searcher.replay(archs, [entry.evaluation for entry in entries])
-        searcher.guidance.asked = entries[-1].proxy_evaluations
+    if not entries:
+        return
+    archs = [searcher.space.parse(entry.architecture) for entry in entries]
+    searcher.replay(archs, [entry.evaluation for entry in entries])
+    last = entries[-1]
+    searcher.guidance.asked = last.proxy_evaluations
+    if last.guidance_seconds is not None:
+        searcher.guidance.seconds = last.guidance_seconds
+
+
+def _check_same(space: SearchSpace, archs: Sequence[Architecture], torn: Sequence[Entry]) -> None:
+    """Refuse a journal whose torn batch does not begin what was asked for again."""
+    for arch, entry in zip(archs, torn, strict=False):
+        if (proposed := space.format(arch)) != entry.architecture:
+            raise UsageError(
+                f"the journal of trial {entry.trial} has {entry.architecture} where the search now "
+                f"proposes {proposed}; remove its directory to start the job afresh."
+            )
 
 
 def _record(trace: Trace, entry: Entry) -> None:

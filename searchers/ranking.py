@@ -39,9 +39,8 @@ _BEST: Final = 10  # trained architectures whose neighbours join the candidates
 
 
 def percentiles(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rank of each value among the distinct ones, from 0 to 1; NaN counts as worst."""
-    known = np.asarray(values, np.float64)
-    levels, place = np.unique(np.where(np.isnan(known), -np.inf, known), return_inverse=True)
+    """Return the rank of each value among the distinct ones, from 0 to 1."""
+    levels, place = np.unique(np.asarray(values, np.float64), return_inverse=True)
     return np.asarray(place / max(len(levels) - 1, 1), np.float64)
 
 

@@ -1,17 +1,17 @@
 """REINFORCE over independent softmax policies, one per decision.
 
 Williams 1992; set up for cell spaces as in the NAS-Bench-201 baselines (Dong and Yang 2020):
-logits start near zero, Adam, reward in the benchmark's unit, a bias-corrected moving average as
-baseline, no entropy term. Guidance as in Abdelfattah et al. 2021, section 4: during warmup the
-policy is rewarded by zero-cost score; a move samples several architectures from the policy and
-trains the best-scored.
+Adam, reward in the benchmark's unit, a bias-corrected moving average as baseline, no entropy term.
+Guidance as in Abdelfattah et al. 2021, section 4: during warmup the policy is rewarded by zero-cost
+score; a move samples several architectures from the policy and trains the best-scored.
 
 Deviations: (1) the reward of the warmup is the percentage of the scores seen so far that a score
 reaches, for scores span many orders of magnitude; (2) warmup updates the policy once per
 ``warmup_batch`` scores, of a large pool once per more of them, ``warmup_updates`` times at most,
 for a policy that is rewarded for long settles on one architecture; the optimiser and the baseline
 start afresh after it; (3) the paper states neither learning rate nor baseline: the ones of the
-NAS-Bench-201 baselines are used.
+NAS-Bench-201 baselines are used; (4) logits start at exactly 0, where those baselines draw them
+from a normal of deviation 1e-3; (5) a reward that is not finite teaches nothing.
 """
 
 from __future__ import annotations
@@ -160,5 +160,7 @@ class Reinforce(Searcher):
         return self.guidance.choose(drawn or self.draw(1, rng), rng)
 
     def _observe(self, arch: Architecture, objective: float) -> None:
+        if not math.isfinite(objective):
+            return
         advantage = objective - self._baseline.update(objective)
         self.policy.update(np.asarray([arch]), np.array([advantage]))

@@ -92,7 +92,7 @@ class RoBoT(Searcher):
         return self.guidance.choose(found or self.draw(1, rng), rng)
 
     def _observe(self, arch: Architecture, objective: float) -> None:
-        self._values.setdefault(arch, -np.inf if np.isnan(objective) else objective)
+        self._values.setdefault(arch, objective)
 
     @property
     def _leading(self) -> Floats:

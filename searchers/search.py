@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from searchers.base import Searcher
+from searchers.base import Searcher, comparable
 from spaces.base import Architecture
 from spaces.benchmark import Evaluation
 
@@ -28,8 +28,9 @@ def search(
 ) -> Found:
     """Let ``searcher`` propose ``models`` architectures and evaluate each by ``objective``.
 
-    With ``maximise=False`` the smallest value is the best. Raises ``ValueError`` where ``models``
-    is less than 1; an exception of the objective ends the search.
+    With ``maximise=False`` the smallest value is the best; NaN is so only where there is nothing
+    else. Raises ``ValueError`` where ``models`` is less than 1; an exception of the objective ends
+    the search.
     """
     if models < 1:
         raise ValueError(f"models must be at least 1, not {models}")
@@ -41,5 +42,5 @@ def search(
         value = float(objective(arch))
         searcher.tell([arch], [Evaluation(sign * value, value, nan, nan)])
         tried.append((arch, value))
-    best, value = max(tried, key=lambda pair: sign * pair[1])
+    best, value = max(tried, key=lambda pair: comparable(sign * pair[1]))
     return Found(best, value, tried)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
+
+from conf.errors import UsageError
 
 
 class Streams:
     """The streams of one key, numbered from 0, 2^128 numbers apart (Philox, Salmon et al. 2011).
 
-    ``key`` is a non-negative int below 2^128.
+    Raises :class:`UsageError` for a ``key`` that is not from 0 to 2^128 - 1.
     """
 
     def __init__(self, key: int) -> None:
+        if not 0 <= key < 1 << 128:
+            raise UsageError(f"seed={key} must lie between 0 and 2^128 - 1.")
+        key = operator.index(key)
         self._key = np.array([key & (1 << 64) - 1, key >> 64], np.uint64)
         self._bits = self._philox(0)
         self._shared = np.random.Generator(self._bits)

@@ -13,7 +13,6 @@ proposal several are drawn, and the best-scored is trained.
 from __future__ import annotations
 
 import importlib.util
-import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from spaces.base import Architecture, SearchSpace
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
 
 _REJECTED: Final = 10
 """Draws of a step that may be of no use; then architectures are drawn at random."""
@@ -74,6 +74,7 @@ class TPE(Searcher):
             for n, decision in enumerate(space.decisions)
         }
         self._study = optuna.create_study(direction="maximize")
+        self._told: list[FrozenTrial] = []
         warm = self.guidance.pool(space, self.rng(0)).architectures
         self._warm = list(dict.fromkeys(warm))[:start]
 
@@ -94,17 +95,24 @@ class TPE(Searcher):
         import optuna
 
         choices = {str(n): choice for n, choice in enumerate(arch)}
-        value = -math.inf if math.isnan(objective) else objective
-        self._study.add_trial(
-            optuna.create_trial(params=choices, distributions=self._choices, value=value)
+        self._told.append(
+            optuna.create_trial(params=choices, distributions=self._choices, value=objective)
         )
+        self._study.add_trial(self._told[-1])
 
     def _estimated(self, wanted: int, rng: np.random.Generator) -> list[Architecture]:
-        """Draw by the densities; what is asked of the study leaves no trace that it looks at."""
+        """Draw by the densities; what is asked of the study leaves no trace that it looks at.
+
+        Where it has gathered more of these than it was told, a new study takes its place.
+        """
+        import optuna
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
         seed = int(rng.integers(2**31))
+        if len(self._study.get_trials(deepcopy=False)) > 2 * len(self._told):
+            self._study = optuna.create_study(direction="maximize")
+            self._study.add_trials(self._told)
         self._study.sampler = TPESampler(seed=seed, **self._settings)
         found: list[Architecture] = []
         for _ in range(wanted + _REJECTED):

@@ -8,7 +8,10 @@ Akhauri et al. 2022. Deviations from the released code: (1) ``log`` and ``abslog
 argument alone, and take everything that is not positive for 1; (2) ``cosine`` compares row by row
 (the released one fails); (3) ``kl`` counts a target that is not positive as 0, where the released
 one gives NaN if it is negative; (4) ``eigenratio`` is that of A At, as in the released code, which
-its symmetric kin shares, so that the two are equal; (5) ``softmax`` is over channels.
+its symmetric kin shares, so that the two are equal; (5) ``softmax`` is over channels; (6)
+``subtract``, which the released code defines and does not use, is among them, and a program may be
+summed over units; (7) adding noise and drawing normal numbers, which the released code defines and
+does not use either, are not.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ def test_a_perfect_judge_agrees_perfectly(achievable):
             [sum(worth[e][o] for e, (left, _) in enumerate(p) for o in left) for p in places]
         )
 
+    judge.seconds_per_score = 0.0
     search = Perturbation(achievable.space, judge=judge)
     agreements, choices = study(search, achievable, draws=2, iterations=None)
     assert averages(agreements)[0] == pooled(agreements)[0] == pytest.approx(1.0)

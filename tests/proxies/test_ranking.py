@@ -27,6 +27,7 @@ from proxies import (
 )
 from proxies.passes import PASSES
 from proxies.pools import majority, rank_average, vote
+from proxies.store import Row
 from searchers.guidance import Guidance
 from spaces.nasbench201 import NASBench201
 from tests.proxies.tiny_space import BrokenSpace, TinySpace
@@ -56,7 +57,9 @@ def test_scores_are_the_goodness_by_each_proxy(service):
     for archs in (SOUND, SOUND[3:4], []):
         expected = [ProxyScorer(service, name)(archs) for name in MEMBERS]
         assert np.array_equal(scores(archs, MEMBERS), np.array(expected))
-    assert scores.seconds(MEMBERS) == sum(map(service.mean_seconds, MEMBERS))
+    scores(SOUND, MEMBERS)
+    expected = service.score(SOUND, MEMBERS).seconds.sum(1).mean()
+    assert scores.seconds(MEMBERS) == pytest.approx(expected)
 
 
 def test_what_is_missing_is_computed_in_one_pass_beside_what_is_known(monkeypatch):
@@ -129,6 +132,24 @@ def test_takes_the_time_of_its_members(service):
     expected = sum(service.mean_seconds(member) for member in MEMBERS)
     assert scorer.seconds_per_score == pytest.approx(expected)
     assert scorer.seconds_per_score > 0
+    scorer(SOUND[:2])
+    expected = service.score(SOUND[:2], MEMBERS).seconds.sum(1).mean()
+    assert scorer.seconds_per_score == pytest.approx(expected)
+
+
+def test_a_score_takes_what_it_took_whatever_other_jobs_have_stored(tmp_path):
+    def job():
+        return ScoringService(TinySpace(), store=tmp_path / "scores.sqlite")
+
+    first = ProxyScorer(job(), "synflow")
+    first(SOUND[:1])
+    other = job()
+    context = other.store.context(other.key(registry.get("synflow")))
+    other.store.put_many(context, {"slow": Row(1.0, 1e6)})
+    again = ProxyScorer(job(), "synflow")
+    again(SOUND[:1])
+    assert again.seconds_per_score == first.seconds_per_score > 0
+    assert again.service.computed == 0
 
 
 def test_guides(service):

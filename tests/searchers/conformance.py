@@ -119,6 +119,20 @@ class SearcherConformance:
         searcher = make(small_space(), guidance=guidance(kind, scorer=scorer))
         assert len(run(searcher, self.models)) == self.models
 
+    def test_unknown_objectives_count_as_the_worst(self, make):
+        def run_with(unknown):
+            searcher = make(small_space(), seed=1)
+            asked = []
+            while len(asked) < self.models:
+                asked += searcher.ask()
+                known = unknown if asked[-1][0] == 2 else value(asked[-1])
+                searcher.tell(asked[-1:], [Evaluation(known, known, known, 1.0)])
+            return asked
+
+        asked = run_with(float("nan"))
+        assert all(small_space().is_valid(arch) for arch in asked)
+        assert asked == run_with(-np.inf)
+
     def test_without_repeats_every_architecture_comes_once(self, make, kind):
         space = small_space()
         searcher = make(space, guidance=guidance(kind), repeats=False)

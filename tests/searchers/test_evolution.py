@@ -4,6 +4,7 @@ import pytest
 
 from conf.errors import UsageError
 from searchers import Evolution
+from spaces import Evaluation
 from tests.searchers.conformance import (
     GUIDANCE,
     Scorer,
@@ -43,6 +44,15 @@ def test_the_oldest_dies():
     assert (3, 3, 2, 1) not in [arch for _, arch in searcher._alive]
 
 
+@pytest.mark.parametrize("seed", range(9))
+def test_the_unknown_is_not_a_parent_beside_the_known(seed):
+    searcher = evolution(small_space(), population=2, tournament=2, seed=seed)
+    nan = float("nan")
+    for arch, known in (((0, 0, 0, 0), nan), ((3, 3, 2, 1), 1.0)):
+        searcher.replay([arch], [Evaluation(known, known, known, 1.0)])
+    assert edits(searcher.ask()[0], (3, 3, 2, 1)) == 1
+
+
 def test_warmup_starts_from_the_top_of_the_pool():
     scorer = Scorer()
     asked = run(evolution(small_space(), guidance=guidance("warmup", scorer=scorer)), 12)
@@ -72,6 +82,7 @@ def test_epsilon_one_never_scores():
         ({"tournament": 13}, "between 1 and searcher.population=12"),
         ({"population": 41, "guidance": guidance("warmup")}, "guidance.warmup.pool=40 is smaller"),
         ({"population": 97, "guidance": guidance("warmup all")}, "guidance.warmup.pool=96"),
+        ({"population": 97, "repeats": False}, "searcher.population=97 exceeds the 96"),
     ],
 )
 def test_impossible_settings_are_refused(settings, words):

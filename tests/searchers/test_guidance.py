@@ -81,6 +81,19 @@ def test_unscorable_architectures_come_last():
     assert all(arch[1] == 3 for arch in pool.architectures[-24:])
 
 
+def test_goodness_that_is_not_a_number_ranks_last():
+    def unknown(archs, names=("one",)):
+        goodness = np.full((len(names), len(archs)), 2.0)
+        goodness[:, 0] = np.nan
+        return goodness if len(names) > 1 else goodness[0]
+
+    unknown.seconds, unknown.seconds_per_score = (lambda names: 0.0), 0.0
+    guidance = Guidance(unknown, move=2, epsilon=0, scores=unknown)
+    assert guidance.choose([(0, 0, 0, 0), (1, 0, 0, 0)], rng()) == (1, 0, 0, 0)
+    features = guidance.features([(0, 0, 0, 0), (1, 0, 0, 0)], ["one", "two"])
+    assert features.tolist() == [[-np.inf, 2.0]] * 2
+
+
 def test_move_limits_the_candidates():
     scorer = Scorer()
     guidance = Guidance(scorer, move=2, epsilon=0)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -126,6 +128,18 @@ def test_batches_are_resumed_where_the_journal_ends(tmp_path, cut):
     assert (tmp_path / "cut.jsonl").read_text() == "".join(lines)
 
 
+def test_a_torn_batch_of_another_search_is_refused(tmp_path):
+    with Journal(tmp_path / "journal", {}) as journal:
+        run(benchmark=Batched(), journal=journal, trials=1)
+    lines = (tmp_path / "journal").read_text().splitlines(keepends=True)
+    (tmp_path / "journal").write_text(lines[0] + lines[1] + lines[1])
+    with (
+        Journal(tmp_path / "journal", {}) as journal,
+        pytest.raises(UsageError, match=r"journal of trial 0 has .* now proposes .* afresh\.$"),
+    ):
+        run(benchmark=Batched(), journal=journal, trials=1)
+
+
 def test_time_budget_charges_training_and_scores():
     plain = run(Budget(25, train_seconds=55.0), make=lambda s: RandomSearch(small_space(), seed=s))
     assert [len(t.architectures) for t in plain] == [6, 6, 6]
@@ -134,6 +148,40 @@ def test_time_budget_charges_training_and_scores():
         make=lambda s: RandomSearch(small_space(), guidance=guidance("warmup"), seed=s),
     )
     assert [len(t.architectures) for t in guided] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5])
+def test_a_resumed_trial_is_charged_what_it_was(tmp_path, stop):
+    class Working(RandomSearch):
+        """Works for five seconds before it proposes anything, as a supernet is trained."""
+
+        def _propose(self, step, rng):
+            self.guidance.seconds += 5.0 if step == 0 else 0.0
+            return super()._propose(step, rng)
+
+    def make(seed, rate=0.5):
+        guided = guidance("warmup")
+        guided.scorer.seconds_per_score = rate
+        return Working(small_space(), guidance=guided, seed=seed)
+
+    budget = Budget(99, train_seconds=200.0)
+    with Journal(tmp_path / "whole", {}) as journal:
+        whole = run(budget, trials=1, make=make, journal=journal)
+    lines = (tmp_path / "whole").read_text().splitlines(keepends=True)
+    (tmp_path / "cut").write_text("".join(lines[: stop + 1]))
+    with Journal(tmp_path / "cut", {}) as journal:
+        # Others have stored scores that took long since.
+        assert run(budget, trials=1, make=lambda s: make(s, 9.0), journal=journal) == whole
+
+
+def test_a_journal_that_knows_no_seconds_of_guidance_is_read(tmp_path):
+    with Journal(tmp_path / "journal", {}) as journal:
+        whole = run(trials=1, journal=journal)
+    lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()[:9]]
+    old = [lines[0], *(line[:7] for line in lines[1:])]
+    (tmp_path / "journal").write_text("".join(json.dumps(line) + "\n" for line in old))
+    with Journal(tmp_path / "journal", {}) as journal:
+        assert run(trials=1, journal=journal) == whole
 
 
 @pytest.mark.parametrize(

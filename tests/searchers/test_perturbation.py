@@ -169,6 +169,7 @@ def test_what_has_no_score_is_not_chosen():
             ]
         )
 
+    judge.seconds_per_score = 0.0
     assert chosen(space, judge, order="fixed")[0] != 3
 
 
@@ -192,9 +193,10 @@ def test_replay_goes_on_with_the_next_proposal():
         whole.tell([arch], [Evaluation(0.0, 0.0, 0.0, 0.0)])
     resumed = Perturbation(space, judge=Additive(space, noise=40.0), proposals=5, validation=1)
     resumed.replay(archs[:2], [Evaluation(0.0, 0.0, 0.0, 0.0)] * 2)
-    resumed.guidance.asked = whole.guidance.asked
+    resumed.guidance.asked, resumed.guidance.seconds = whole.guidance.asked, 7.0
     assert resumed.ask() == archs[2:]
     assert resumed.guidance.asked == whole.guidance.asked  # as the journal has it, not twice
+    assert resumed.guidance.seconds == 7.0
 
 
 def test_scores_take_their_time():

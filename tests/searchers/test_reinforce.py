@@ -6,7 +6,7 @@ import pytest
 from conf.errors import UsageError
 from searchers import Guidance, Reinforce, reinforce
 from searchers.reinforce import Baseline, Policy
-from spaces import Choices
+from spaces import Choices, Evaluation
 from tests.searchers.conformance import (
     Scorer,
     SearcherConformance,
@@ -74,6 +74,17 @@ def test_warmup_makes_good_scores_likelier():
     assert warm.guidance.asked == 2000
     mean = [np.mean([value(a) for a in run(s, 40)]) for s in (cold, warm)]
     assert mean[1] > mean[0] + 1
+
+
+@pytest.mark.parametrize("reward", [float("nan"), float("-inf"), float("inf")])
+def test_a_reward_that_is_not_finite_teaches_nothing(reward):
+    searcher = Reinforce(small_space(), seed=0)
+    run(searcher, 20)
+    logits = searcher.policy.logits.copy()
+    searcher.tell(searcher.ask(), [Evaluation(reward, reward, reward, 1.0)])
+    assert (searcher.policy.logits == logits).all()
+    assert all(searcher.space.is_valid(arch) for arch in run(searcher, 20))
+    assert np.isfinite(searcher.policy.probabilities()).all()
 
 
 @pytest.mark.parametrize(

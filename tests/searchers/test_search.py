@@ -17,6 +17,13 @@ def test_minimises_on_request():
     assert found.value == min(v for _, v in found.tried) == 0
 
 
+@pytest.mark.parametrize("maximise", [True, False])
+def test_what_is_unknown_is_not_the_best(maximise):
+    values = iter([float("nan"), 1.0, float("nan"), 3.0, 2.0])
+    found = search(RandomSearch(small_space()), lambda arch: next(values), 5, maximise=maximise)
+    assert found.value == (3.0 if maximise else 1.0)
+
+
 def test_needs_a_budget():
     with pytest.raises(ValueError, match="at least 1"):
         search(RandomSearch(small_space()), value, models=0)

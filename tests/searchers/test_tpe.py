@@ -63,6 +63,13 @@ def test_what_was_asked_before_leaves_no_trace():
 
 
 @needs_optuna
+def test_what_was_asked_before_does_not_pile_up():
+    searcher = TPE(small_space(), guidance=guidance("move 3"), start=2)
+    run(searcher, 40)
+    assert len(searcher._study.trials) <= 2 * 40 + 3 + 10
+
+
+@needs_optuna
 def test_proposes_cells_of_a_space_in_which_most_products_are_none():
     space = NASBench101()
     searcher = TPE(space, start=5)
