@@ -86,11 +86,13 @@ class SearchSpace:
 
     Subclasses set ``name``, ``decisions``, and, if they have networks, ``dataset``, ``classes``
     and ``image_size``; they override what differs from the plain product space below. Where some
-    products are invalid, :meth:`are_valid` says which, and ``size`` how many are left.
+    products are invalid, :meth:`are_valid` says which, and ``size`` how many are left. They raise
+    ``network_version`` whenever their networks change, so that stored scores are not mistaken.
     """
 
     name: ClassVar[str]
     graph_operations: ClassVar[tuple[str, ...]] = ()
+    network_version: ClassVar[int] = 1
 
     decisions: tuple[Decision, ...]
     dataset: str = ""
@@ -331,7 +333,8 @@ class SearchSpace:
 
     def network_key(self) -> dict[str, Any]:
         """Everything besides the architecture that decides what :meth:`network` builds."""
-        return {"space": self.name, "classes": self.classes, "image_size": self.image_size}
+        key = {"space": self.name, "classes": self.classes, "image_size": self.image_size}
+        return key if self.network_version == 1 else key | {"version": self.network_version}
 
     def table(self, path: Path | None = None, epochs: int | None = None) -> Table:
         """Load the benchmark table of ``dataset``: the shipped one, or the file at ``path``.

@@ -55,8 +55,9 @@ class Network(nn.Module):
 class Cell(nn.Module):
     """NAS-Bench-201's best cell on CIFAR-100: maps [n, incoming, h, w] to [n, channels, h, w].
 
-    Five 3x3 convolutions on the edges 1<-0, 2<-0, 2<-1, 3<-1, 3<-2, and a skip on 3<-0, which is a
-    1x1 convolution where the number of channels changes.
+    Five 3x3 convolutions on the edges 1<-0, 2<-0, 2<-1, 3<-1, 3<-2, and a skip on 3<-0. Where the
+    number of channels changes it is a 1x1 convolution and BatchNorm, without the ReLU that other
+    edges begin with, as in NATS-Bench's code.
     """
 
     def __init__(self, incoming: int, channels: int, running_stats: bool = True) -> None:
@@ -68,11 +69,11 @@ class Cell(nn.Module):
         self.to_1 = edge(incoming)
         self.to_2 = edge(incoming)
         self.from_1_to_2 = edge(channels)
-        self.skip = (
-            nn.Identity()
-            if incoming == channels
-            else ReLUConvBN(incoming, channels, 1, running_stats)
-        )
+        self.skip: nn.Module = nn.Identity()
+        if incoming != channels:
+            self.skip = nn.Sequential(
+                nn.Conv2d(incoming, channels, 1, bias=False), _batch_norm(channels, running_stats)
+            )
         self.from_1 = edge(channels)
         self.from_2 = edge(channels)
 

@@ -44,6 +44,7 @@ class NATSSize(SearchSpace):
     """
 
     name = "nats_size"
+    network_version = 2
     graph_operations: ClassVar[tuple[str, ...]] = tuple(map(str, CHANNELS))
 
     def __init__(self, dataset: str = "cifar10") -> None:

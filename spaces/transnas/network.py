@@ -126,7 +126,12 @@ class MicroCell(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """ResNet's block, ReLU first: maps [n, incoming, h, w] to [n, channels, h/stride, w/stride]."""
+    """ResNet's block, ReLU first: maps [n, incoming, h, w] to [n, channels, h/stride, w/stride].
+
+    A shortcut that changes the shape is a convolution and a BatchNorm whose epsilon and momentum
+    are both 1: the benchmark's code hands its flags ``affine`` and ``track_running_stats`` over by
+    position, where torch has these two.
+    """
 
     def __init__(
         self, incoming: int, channels: int, stride: int = 1, running_stats: bool = True
@@ -140,7 +145,7 @@ class BasicBlock(nn.Module):
         if stride != 1 or incoming != channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(incoming, channels, 1, stride, bias=False),
-                nn.BatchNorm2d(channels, track_running_stats=running_stats),
+                nn.BatchNorm2d(channels, eps=1.0, momentum=1.0, track_running_stats=running_stats),
             )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -166,6 +166,7 @@ class TransNASMacro(TransNAS):
     """
 
     name = "transnas_macro"
+    network_version = 2
     default_image_size = 96
     graph_operations: ClassVar[tuple[str, ...]] = MODULES
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from conf.errors import UsageError
@@ -218,6 +219,41 @@ def test_parameters_and_flops_of_built_networks(space):
             params = sum(p.numel() for p in network.parameters())
             assert params == space.column("params")[row]
             assert counter.get_total_flops() / 2 / len(images) == space.column("flops")[row]
+
+
+def reference_layer(layers, value, stride=1):
+    """Convolution without bias, BatchNorm, and ReLU where there is one."""
+    convolution, norm, *relu = layers
+    weight = convolution.weight
+    groups = value.shape[1] // weight.shape[1]
+    value = functional.conv2d(value, weight, None, stride, weight.shape[-1] // 2, groups=groups)
+    value = functional.batch_norm(value, None, None, norm.weight, norm.bias, True, eps=1e-5)
+    return value.relu() if relu else value
+
+
+def reference_block(block, operation, value, stride):
+    """MobileNetV2's block, linear at its end, or an identity that halves by a convolution."""
+    if operation == 0:
+        return value if stride == 1 else reference_layer(block, value, stride)
+    layers = list(block.convolutions)
+    kernel, expansion = {1: (3, 3), 2: (5, 6)}[operation]
+    assert layers[3].weight.shape == (expansion * value.shape[1], 1, kernel, kernel)
+    inner = reference_layer(layers[3:6], reference_layer(layers[:3], value), stride)
+    inner = reference_layer(layers[6:], inner)
+    return inner if stride == 2 else value + inner
+
+
+@pytest.mark.parametrize("arch", [(0, 1, 2, 0, 1, 2, 0, 1), (2, 0, 1, 1, 2, 0, 2, 1)])
+def test_network_equals_the_plain_way(space, arch):
+    torch.manual_seed(0)
+    network = space.network(arch, running_stats=False).double()
+    images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+    value = reference_layer(network.stem, images)
+    for place, (operation, block) in enumerate(zip(arch, network.body, strict=True)):
+        value = reference_block(block, operation, value, 2 if place in (0, 2, 5) else 1)
+    value = reference_layer(network.head[0], value).mean(dim=(2, 3))
+    expected = functional.linear(value, *network.head[-1].parameters())
+    torch.testing.assert_close(network(images), expected)
 
 
 def test_blocks_leave_out_what_does_nothing(space):

@@ -202,10 +202,30 @@ def test_parameters_of_built_networks(space):
     np.testing.assert_array_equal(built, space.column("params")[space.table().rows(archs)])
 
 
-def reference_convolution(module, features):
-    weight = module.conv.weight
-    features = functional.conv2d(features.relu(), weight, None, 1, weight.shape[-1] // 2)
-    return functional.batch_norm(features, None, None, module.bn.weight, module.bn.bias, True)
+def reference_convolution(module, features, stride=1):
+    features = functional.conv2d(features.relu(), module.conv.weight, None, stride, 1)
+    return reference_norm(module.bn, features)
+
+
+def reference_norm(module, features):
+    return functional.batch_norm(features, None, None, module.weight, module.bias, True, eps=1e-5)
+
+
+def reference_cell(cell, features):
+    one = reference_convolution(cell.to_1, features)
+    two = reference_convolution(cell.to_2, features) + reference_convolution(cell.from_1_to_2, one)
+    skip = features
+    if features.shape[1] != cell.from_2.conv.out_channels:
+        convolution, norm = cell.skip  # NATS-Bench's code has no ReLU here
+        skip = reference_norm(norm, functional.conv2d(features, convolution.weight))
+    return skip + reference_convolution(cell.from_1, one) + reference_convolution(cell.from_2, two)
+
+
+def reference_reduction(reduction, features):
+    first, second = reduction.residual
+    residual = reference_convolution(second, reference_convolution(first, features, 2))
+    pooled = functional.avg_pool2d(features, 2)
+    return residual + functional.conv2d(pooled, reduction.shortcut[1].weight)
 
 
 @pytest.mark.parametrize(("incoming", "channels"), [(4, 4), (4, 6)])
@@ -213,11 +233,20 @@ def test_the_cell_is_the_best_of_nasbench201(incoming, channels):
     """|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|..~2|."""
     torch.manual_seed(0)
     cell, features = Cell(incoming, channels), torch.randn(3, incoming, 6, 6)
-    one = reference_convolution(cell.to_1, features)
-    two = reference_convolution(cell.to_2, features) + reference_convolution(cell.from_1_to_2, one)
-    skip = features if incoming == channels else reference_convolution(cell.skip, features)
-    three = skip + reference_convolution(cell.from_1, one) + reference_convolution(cell.from_2, two)
-    torch.testing.assert_close(cell(features), three)
+    torch.testing.assert_close(cell(features), reference_cell(cell, features))
+
+
+def test_the_network_equals_the_plain_way():
+    torch.manual_seed(0)
+    network, images = Network((8, 16, 24, 24, 16), 10).double(), torch.randn(3, 3, 8, 8).double()
+    convolution, norm = network.stem
+    features = reference_norm(norm, functional.conv2d(images, convolution.weight, padding=1))
+    for place, block in enumerate(network.blocks()):
+        features = (reference_reduction if place % 2 else reference_cell)(block, features)
+    features = reference_norm(network.head[0], features).relu().mean(dim=(2, 3))
+    linear = network.head[-1]
+    expected = functional.linear(features, linear.weight, linear.bias)
+    torch.testing.assert_close(network(images), expected)
 
 
 def test_shapes_between_blocks():
@@ -230,9 +259,14 @@ def test_shapes_between_blocks():
 
 
 def test_no_relu_works_in_place():
-    relus = [m for m in NATSSize().network((0,) * 5).modules() if isinstance(m, torch.nn.ReLU)]
-    assert len(relus) == 3 * 5 + 2 * 2 + 1
-    assert not any(relu.inplace for relu in relus)
+    for arch in ((0,) * 5, (0, 1, 2, 3, 4)):
+        relus = [m for m in NATSSize().network(arch).modules() if isinstance(m, torch.nn.ReLU)]
+        assert len(relus) == 3 * 5 + 2 * 2 + 1
+        assert not any(relu.inplace for relu in relus)
+
+
+def test_scores_of_former_networks_are_not_found():
+    assert NATSSize().network_key()["version"] == 2
 
 
 def test_networks_can_be_scored(space):

@@ -96,6 +96,11 @@ def test_networks_that_differ_have_keys_that_differ(make):
     assert len({tuple(sorted(key.items())) for key in keys}) == 4
 
 
+def test_scores_of_former_skeletons_are_not_found():
+    assert TransNASMacro().network_key()["version"] == 2
+    assert "version" not in TransNASMicro().network_key()
+
+
 def test_notation_of_cells():
     space = TransNASMicro()
     assert space.parse("64-41414-1_02_333") == (1, 0, 2, 3, 3, 3)
@@ -519,8 +524,30 @@ def test_basic_block_computes_the_plain_way(incoming, channels, stride):
     else:
         conv, norm = block.shortcut
         short = functional.conv2d(features, conv.weight, None, stride)
-        expected = expected + functional.batch_norm(short, None, None, norm.weight, norm.bias, True)
+        expected = (
+            expected
+            + (short - short.mean((0, 2, 3), keepdim=True))
+            / (short.var((0, 2, 3), unbiased=False, keepdim=True) + 1).sqrt()
+        )
+        assert norm.momentum == 1
     torch.testing.assert_close(block(features), expected)
+
+
+def test_network_equals_the_plain_way(make):
+    """Two convolutions of stride 2, with a ReLU between them; cells; pooling, without a ReLU."""
+    torch.manual_seed(0)
+    space = make("class_scene")
+    arch = (1, 2, 3, 1, 0, 3) if make is TransNASMicro else space.parse("64-1234-basic")
+    network, images = space.network(arch).double(), torch.randn(3, 3, 64, 64).double()
+    convolution, norm, second = network.stem
+    features = functional.conv2d(images, convolution.weight, None, 2, 1)
+    features = functional.batch_norm(features, None, None, norm.weight, norm.bias, True, eps=1e-5)
+    features = reference(second, features, 2)
+    for block in network.blocks():
+        features = block(features)
+    expected = functional.linear(features.mean(dim=(2, 3)), *network.head.parameters())
+    torch.testing.assert_close(network(images), expected)
+    assert len(network.blocks()) == (10 if make is TransNASMicro else 8)
 
 
 def test_shapes_between_the_blocks_of_the_published_size():
