@@ -33,8 +33,11 @@ DASHES: Final[dict[str, Any]] = {
 }
 MARKERS: Final = "oD^svP"
 PANELS_FROM: Final = 7
-_FEW: Final = 50
 """So many lines are split into one panel per searcher."""
+
+_FEW: Final = 50
+"""So many prices are all shown."""
+
 
 STYLE: Final[Any] = {  # matplotlib's type of it lists every key
     "font.family": "sans-serif",
