@@ -13,7 +13,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -412,13 +412,17 @@ def _read_summary(path: Path) -> dict[str, Any]:
         what = ", ".join(lacking or ["every key of a summary"])
         raise UsageError(f"{path} is no summary of a search: it lacks {what}.")
     budget, targets = summary["budget"], summary["models_to_target"]
+    names = ("space", "dataset", "searcher", "guidance", "proxy", "metric", "unit", "cost")
+    cost = summary.get("cost")
     legal = {
+        **{name: isinstance(summary.get(name), str | None) for name in names},
         "protocol": summary["protocol"] in ("validation", "test"),
         "higher_is_better": isinstance(summary["higher_is_better"], bool),
         "trials": isinstance(summary["trials"], int),
-        "budget": isinstance(budget, dict) and isinstance(budget.get("models"), int),
+        "budget": isinstance(budget, dict) and _is_budget(budget),
         "models_to_target": isinstance(targets, dict) and all(map(_is_number, targets)),
-        "hypervolume": not summary.get("cost") or _is_hypervolume(summary.get("hypervolume")),
+        "costs": not cost or _has_unit(summary.get("costs"), cost),
+        "hypervolume": not cost or _is_hypervolume(summary.get("hypervolume")),
     }
     wrong = [key for key, right in legal.items() if not right]
     if wrong:
@@ -505,9 +509,26 @@ def _is_number(text: str) -> bool:
         return False
 
 
+def _is_budget(found: dict[str, Any]) -> bool:
+    limits = [value for key, value in found.items() if key.startswith("max_")]
+    return isinstance(found.get("models"), int) and all(
+        isinstance(limit, int | float | None) for limit in limits
+    )
+
+
+def _has_unit(costs: object, cost: object) -> bool:
+    described = costs.get(str(cost)) if isinstance(costs, dict) else None
+    return isinstance(described, dict) and isinstance(described.get("unit"), str)
+
+
 def _is_hypervolume(found: object) -> bool:
+    reference = found.get("reference") if isinstance(found, dict) else None
     try:
-        Reference(**found["reference"])  # type: ignore[index]
-    except (TypeError, KeyError):
+        value, cost, best = astuple(Reference(**reference))  # type: ignore[arg-type]
+    except TypeError:
         return False
-    return isinstance(found, dict)
+    return (
+        isinstance(value, int | float)
+        and isinstance(cost, int | float)
+        and isinstance(best, int | float | None)
+    )

@@ -246,6 +246,14 @@ DAMAGE = {
         lambda f: edit(f / "summary.json", '"models": 30', '"models": "30"'),
         "no legal value of budget",
     ),
+    "list of proxies": (
+        lambda f: edit(f / "summary.json", '"proxy": null', '"proxy": ["synflow"]'),
+        "no legal value of proxy",
+    ),
+    "limit of words": (
+        lambda f: edit(f / "summary.json", '"models": 30', '"models": 30, "max_flops": "few"'),
+        "no legal value of budget",
+    ),
     "wrong target": (
         lambda f: edit(f / "summary.json", '"71.0"', '"much"'),
         "no legal value of models_to_target",
@@ -283,6 +291,34 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path, damage):
         read_run(folder)
     assert "\n" not in str(error.value)
     assert str(folder) in str(error.value)
+
+
+REFERENCE = {"value": 1.0, "cost": 2.0, "best": None}
+COSTS = {"params": {"unit": "parameters", "source": "counted"}}
+UNPRICED = {
+    "cost": ({"cost": ["params"]}, "cost, costs"),
+    "no costs": ({"costs": None}, "costs"),
+    "another cost": ({"costs": {"flops": COSTS["params"]}}, "costs"),
+    "no unit": ({"costs": {"params": {}}}, "costs"),
+    "no hypervolume": ({"hypervolume": None}, "hypervolume"),
+    "no reference": ({"hypervolume": {}}, "hypervolume"),
+    "part of a reference": ({"hypervolume": {"reference": {"value": 1.0}}}, "hypervolume"),
+    "null": ({"hypervolume": {"reference": REFERENCE | {"value": None}}}, "hypervolume"),
+    "text": ({"hypervolume": {"reference": REFERENCE | {"best": "all"}}}, "hypervolume"),
+}
+
+
+@pytest.mark.parametrize("damage", UNPRICED)
+def test_a_damaged_cost_is_refused(tmp_path, damage):
+    traces = random_traces()
+    for each in traces:
+        each.costs = {"params": [1.0] * len(each)}
+    whole = {"cost": "params", "costs": COSTS, "hypervolume": {"reference": REFERENCE}}
+    assert read_run(write_run(tmp_path / "whole", traces, **whole)).cost == "params"
+    change, keys = UNPRICED[damage]
+    folder = write_run(tmp_path / "run", traces, **whole | change)
+    with pytest.raises(UsageError, match=rf"it has no legal value of {keys}\.$"):
+        read_run(folder)
 
 
 def test_a_run_without_any_steering_value_is_refused(tmp_path):
