@@ -284,13 +284,15 @@ class Group:
         An unsolved trial counts as the largest budget of the group + 1, so that a run with a small
         budget gains nothing by giving up early.
         """
+        unsolved = self.budget + 1
         steps = models_to_target(
             target_curve(entry.run.curves),
             float(name),
-            unsolved=self.budget + 1,
+            unsolved=unsolved,
             higher_is_better=self.higher_is_better,
         )
-        return Target(mean_interval(steps), float((steps <= entry.run.budget).mean()))
+        solved = float((steps <= entry.run.budget).mean())
+        return Target(mean_interval(steps, least=1, most=unsolved), solved)
 
     @cached_property
     def pairs(self) -> list[Pair]:
@@ -371,7 +373,7 @@ class Group:
             better = self.higher_is_better
             last = curve.shape[1]
             steps = models_to_target(curve, float(name), unsolved=last, higher_is_better=better)
-            targets[name] = mean_interval(whole[np.arange(len(whole)), steps - 1])
+            targets[name] = mean_interval(whole[np.arange(len(whole)), steps - 1], least=0)
         return Cost(float(training[:, -1].mean()), float(scoring[:, -1].mean()), targets)
 
     def leader(self) -> Entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 
 from analysis.groups import PROTOCOLS, Entry, Group, Report, step_name
 
@@ -31,8 +32,8 @@ def cells(group: Group, entry: Entry) -> list[str]:
             )
     for name in group.targets:
         target = group.target(entry, name)
-        mean, low, high = target.models
-        texts.append(f"{mean:.1f} [{low:.1f}, {high:.1f}], {target.solved:.0%}")
+        models = target.models
+        texts.append(f"{models.mean:.1f} {models.ends('{:.1f}'.format)}, {target.solved:.0%}")
     for trade in group.trades:
         area = trade.spread(entry)
         texts.append(f"{trade.number(area.mean)} ± {trade.number(area.std)}" if area else "-")
@@ -82,7 +83,7 @@ def _numbers(group: Group, entry: Entry) -> dict[str, object]:
     for name in group.targets:
         target = group.target(entry, name)
         for part, number in target.models._asdict().items():
-            row[f"models_to_{name}_{part}"] = f"{number:.7g}"
+            row[f"models_to_{name}_{part}"] = "" if math.isnan(number) else f"{number:.7g}"
         row[f"models_to_{name}_solved"] = f"{target.solved:.7g}"
     for trade in group.trades:
         area = trade.spread(entry)
