@@ -69,6 +69,7 @@ def _numbers(group: Group, entry: Entry) -> dict[str, object]:
     run = entry.run
     row: dict[str, object] = {
         **{key: run.summary[key] for key in ("space", "dataset")},
+        "settings": group.settings,
         "benchmark": group.benchmark,
         **{key: run.summary[key] for key in ("protocol", "metric", "unit")},
         **{"searcher": entry.searcher, "guidance": entry.guidance, "proxy": entry.proxy},
