@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from conf.errors import UsageError
 from spaces.base import Architecture, SearchSpace
 from spaces.costs import Cost, from_table
+from spaces.table import NoTableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,5 +184,5 @@ def if_known(space: SearchSpace) -> Benchmark:
     """Look accuracies up in the space's table, or know none where it has no table."""
     try:
         return TableBenchmark(space)
-    except UsageError:
+    except NoTableError:
         return Unknown()

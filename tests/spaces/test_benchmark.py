@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conf.errors import UsageError
 from spaces import Choices, TableBenchmark
+from spaces.benchmark import Unknown, if_known
 from spaces.nasbench201 import NASBench201
 from spaces.nasbench201.table import FILE
 from spaces.table import Table, open_npz
@@ -123,6 +124,16 @@ def test_impossible_settings_are_refused(space, settings, message):
 def test_a_space_without_table_is_refused():
     with pytest.raises(UsageError, match="choices has no benchmark table"):
         TableBenchmark(Choices(depth=[1, 2]))
+
+
+def test_what_is_known_is_looked_up_and_damage_is_told(tmp_path, monkeypatch, space):
+    assert isinstance(if_known(space), TableBenchmark)
+    assert isinstance(if_known(Choices(depth=[1, 2])), Unknown)
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(FILE.read_bytes()[:10_000])
+    monkeypatch.setattr("spaces.nasbench201.table.FILE", damaged)
+    with pytest.raises(UsageError, match=r"damaged\.npz cannot be read as a table"):
+        if_known(space)
 
 
 @pytest.mark.parametrize("arch", [(), (0,) * 5, (0, 0, 0, 0, 0, 5), (0, 0, 0, 0, 0, -1)])
