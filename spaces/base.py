@@ -241,7 +241,7 @@ class SearchSpace:
     # -- networks and tables ------------------------------------------------------------------
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network of ``arch``, freshly initialised from torch's global generator.
 
@@ -300,7 +300,7 @@ class SearchSpace:
         """The nodes that are joined by more places in a supernet than in an architecture."""
         return ()
 
-    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+    def supernet(self, classes: int | None = None, *, running_stats: bool = True) -> nn.Module:
         """Build the network that has every operation in every place, freshly initialised.
 
         Its method ``mixtures()`` lists the mixtures of each place; arguments are those of

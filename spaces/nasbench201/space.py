@@ -131,7 +131,7 @@ class NASBench201(SearchSpace):
         return Graph(_ADJACENCY, labels)
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network, by default as benchmarked; see :mod:`spaces.nasbench201.network`."""
         return self._network(arch, classes, running_stats)
@@ -141,7 +141,7 @@ class NASBench201(SearchSpace):
         """The edges, which are the decisions."""
         return self.decisions
 
-    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+    def supernet(self, classes: int | None = None, *, running_stats: bool = True) -> nn.Module:
         """Build the network that has all five operations on each edge."""
         return self._network([tuple(range(len(OPERATIONS)))] * len(EDGES), classes, running_stats)
 

@@ -81,7 +81,7 @@ class NATSSize(SearchSpace):
         return Graph(np.eye(len(PLACES), k=1, dtype=np.bool_), np.array(arch, np.int64))
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network that the benchmark trains; see :mod:`spaces.nats_size.network`."""
         from spaces.nats_size.network import Network
