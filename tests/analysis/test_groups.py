@@ -93,7 +93,7 @@ def test_published_points_stand_beside_runs_of_the_same_search(tmp_path):
 EVOLUTION = {"population": 64, "tournament": 10}
 OTHERWISE = {
     "epochs": {"benchmark": {"kind": "table", "table": "nasbench201", "epochs": 12}},
-    "table": {"benchmark": {"kind": "table", "table": "own.npz", "epochs": 200}},
+    "table": {"config": {"benchmark": {"seeds": "mean", "path": "own.npz"}, "searcher": EVOLUTION}},
     "training": {"benchmark": {"kind": "training", "epochs": 200}},
     "words": {"benchmark": "a table"},
     "limit": {"budget": {"models": 60, "max_params": 1e6}},
