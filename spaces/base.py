@@ -32,6 +32,9 @@ Architecture = tuple[int, ...]
 _ROUNDS: Final = 1000
 """How often products of choices are drawn until enough are valid."""
 
+_IDLE: Final = 50
+"""How often as many as are wanted are drawn again, without a new one among them."""
+
 _CHUNK: Final = 4096
 """Products of choices that are listed at a time."""
 
@@ -342,17 +345,32 @@ class SearchSpace:
 
 
 def distinct(space: SearchSpace, rng: np.random.Generator, n: int) -> list[Architecture]:
-    """Draw ``n`` different architectures of ``space``, which must have as many."""
+    """Draw ``n`` different architectures of ``space``.
+
+    Raises :class:`UsageError` where it seems to have fewer.
+    """
     found: dict[Architecture, None] = {}
+    idle = 0
     while len(found) < n:
-        found.update(dict.fromkeys(space.sample(rng, n - len(found))))
+        draws = space.sample(rng, n - len(found))
+        idle = idle + len(draws) if found.keys() >= set(draws) else 0
+        if idle > _IDLE * n:
+            raise UsageError(
+                f"{space.name} as it is set has hardly more than {len(found)} architectures; "
+                f"{n} different ones are too many."
+            )
+        found.update(dict.fromkeys(draws))
     return list(found)
 
 
 class Choices(SearchSpace):
     """A space of one's own: ``Choices(depth=[2, 4], width=[16, 32, 64])``.
 
-    An objective reads the chosen values with :meth:`values`.
+    An objective reads the chosen values with :meth:`values`. As commas part choices in the text of
+    an architecture, theirs become semicolons: ``(3, 3)`` is written ``(3; 3)``.
+
+    Raises :class:`UsageError` where there is nothing to choose from, and where two values of an
+    option have the same text.
     """
 
     name = "choices"
