@@ -381,11 +381,19 @@ class Choices(SearchSpace):
             raise UsageError("Choices needs at least one option, each with at least one value.")
         self._options = {name: tuple(choices) for name, choices in options.items()}
         self.decisions = tuple(
-            Decision(name, tuple(str(c) for c in choices)) for name, choices in options.items()
+            Decision(name, tuple(map(_text, choices))) for name, choices in options.items()
         )
+        for name, texts in ((d.name, d.choices) for d in self.decisions):
+            if len(set(texts)) < len(texts):
+                raise UsageError(f"Choices has a value of {name} twice: {', '.join(texts)}.")
 
     def values(self, arch: Architecture) -> dict[str, Any]:
         """Return the chosen value of each option, by its name."""
         return {
             name: choices[a] for a, (name, choices) in zip(arch, self._options.items(), strict=True)
         }
+
+
+def _text(value: object) -> str:
+    """Write a value on one line, without commas and without blanks at its ends."""
+    return " ".join(str(value).replace(",", ";").split())
