@@ -479,8 +479,8 @@ def _entries(runs: Sequence[Run]) -> list[Entry]:
     """Name runs by searcher and guidance, then by what else is needed to tell them apart.
 
     That are the size of the warmup pool, the candidates of a move, and the proxy, where guided runs
-    differ in them, and the directory where names are still the same. The order is by searcher, then
-    none, warmup, move, both, then by size.
+    differ in them; then the settings in which runs of one name differ; and the directory where that
+    does not do. The order is by searcher, then none, warmup, move, both, then by size.
     """
     several = len({run.summary["proxy"] for run in runs if _guided(run)}) > 1
     sizes = {
@@ -488,19 +488,22 @@ def _entries(runs: Sequence[Run]) -> list[Entry]:
         for part, key in _SIZES.items()
     }
     names = [_name(run, several, sizes) for run in runs]
-    labels = [
-        f"{name} ({run.path.name})" if names.count(name) > 1 else name
-        for name, run in zip(names, runs, strict=True)
-    ]
+    labels = list(names)
+    for name in {name for name in names if names.count(name) > 1}:
+        rows = [row for row, other in enumerate(names) if other == name]
+        found = settings.apart([runs[row].summary for row in rows])
+        for row, text in zip(rows, found, strict=True):
+            labels[row] = f"{name} ({text or runs[row].path.name})"
     labels = [
         f"{name} ({run.path})" if labels.count(label) > 1 else label
         for label, name, run in zip(labels, names, runs, strict=True)
     ]
 
-    def order(entry: Entry) -> tuple[str, int, float, float, str]:
+    def order(entry: Entry) -> tuple[str, int, float, float, list[tuple[str, int]]]:
         known = GUIDANCE.index(entry.guidance) if entry.guidance in GUIDANCE else len(GUIDANCE)
         sizes = (_number(entry.pool), _number(entry.candidates))
-        return entry.searcher, known, *sizes, entry.label
+        words = re.findall(r"(\D*)(\d*)", entry.label)
+        return entry.searcher, known, *sizes, [(word, int(n or 0)) for word, n in words]
 
     return sorted((Entry(*pair) for pair in zip(labels, runs, strict=True)), key=order)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 _OF_NETWORKS: Final = ("image_size", "channels", "cells", "layers")
@@ -25,6 +25,32 @@ def of_space(summary: Mapping[str, Any]) -> dict[str, Any]:
         aside |= {*_OF_NETWORKS}
     settings = part(summary.get("config"), "space")
     return {key: value for key, value in settings.items() if key not in aside and value is not None}
+
+
+def apart(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of each run by which settings it differs from the others; empty if none is known."""
+    flat = [dict(_flat(summary.get("config"))) for summary in summaries]
+    paths = dict.fromkeys(path for config in flat for path in config)
+    differing = [path for path in paths if len({str(config.get(path)) for config in flat}) > 1]
+    last = [path.rpartition(".")[2] for path in differing]
+    names = [
+        key if last.count(key) == 1 else path for path, key in zip(differing, last, strict=True)
+    ]
+    return [
+        ", ".join(f"{name} {config.get(path)}" for name, path in zip(names, differing, strict=True))
+        for config in flat
+    ]
+
+
+def _flat(config: object, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings of a configuration with their paths, but for the names of classes."""
+    if not isinstance(config, dict):
+        if path:
+            yield path, config
+        return
+    for key, value in config.items():
+        if key != "_target_":
+            yield from _flat(value, f"{path}.{key}" if path else key)
 
 
 def of_guidance(summary: Mapping[str, Any], name: str, key: str) -> str | None:

@@ -13,7 +13,7 @@ def heads(group: Group) -> list[str]:
     """Column heads of :func:`cells`."""
     values = [f"{PROTOCOLS[p]} @ {step_name(s)}" for p in group.protocols for s in group.steps]
     return [
-        *("searcher", "guidance", "proxy", "trials", "budget"),
+        *("run", "searcher", "guidance", "proxy", "trials", "budget"),
         *values,
         *(f"models to {target}" for target in group.targets),
         *(f"hypervolume {t.cost} ({t.unit_of_hypervolume})" for t in group.trades),
@@ -22,7 +22,7 @@ def heads(group: Group) -> list[str]:
 
 def cells(group: Group, entry: Entry) -> list[str]:
     """One run as text: mean ± std of each value, mean [interval] and solved share of targets."""
-    texts = [entry.searcher, entry.guidance, entry.proxy]
+    texts = [entry.label, entry.searcher, entry.guidance, entry.proxy]
     texts += [str(entry.run.summary["trials"]), str(entry.run.budget)]
     for protocol in group.protocols:
         for step in group.steps:
@@ -45,7 +45,7 @@ def table_markdown(report: Report) -> str:
     parts = []
     for group in report.groups:
         titles = heads(group)
-        align = ["---"] * 3 + ["---:"] * (len(titles) - 3)
+        align = ["---"] * 4 + ["---:"] * (len(titles) - 4)
         rows = [titles, align, *(cells(group, entry) for entry in group.entries)]
         lines = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
         parts.append(
@@ -72,7 +72,12 @@ def _numbers(group: Group, entry: Entry) -> dict[str, object]:
         "settings": group.settings,
         "benchmark": group.benchmark,
         **{key: run.summary[key] for key in ("protocol", "metric", "unit")},
-        **{"searcher": entry.searcher, "guidance": entry.guidance, "proxy": entry.proxy},
+        **{
+            "run": entry.label,
+            "searcher": entry.searcher,
+            "guidance": entry.guidance,
+            "proxy": entry.proxy,
+        },
         **{"trials": run.summary["trials"], "seed": run.summary["seed"], "budget": run.budget},
     }
     for protocol in group.protocols:

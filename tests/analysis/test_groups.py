@@ -183,6 +183,26 @@ def test_runs_are_ranked_within_trials_of_equal_seed(tmp_path):
     assert group.rankings[0].ranks.means.tolist() == [3.0, 2.0, 1.0]
 
 
+def test_runs_of_one_name_are_told_apart_by_the_settings_in_which_they_differ(tmp_path):
+    for number, (population, seed) in enumerate([(16, 0), (8, 0), (128, 0), (8, 1)]):
+        searcher = {"_target_": "a.B", "population": population, "tournament": 5}
+        config = {"searcher": searcher, "seed": seed, "trials": 3}
+        write_run(tmp_path / str(number), random_traces(), searcher="evolution", config=config)
+    write_run(tmp_path / "other", random_traces(), searcher="tpe", config={"seed": 0})
+    report = collect([tmp_path])
+    labels = [entry.label for entry in report.groups[0].entries]
+    assert labels == [
+        "evolution (population 8, seed 0)",
+        "evolution (population 8, seed 1)",
+        "evolution (population 16, seed 0)",
+        "evolution (population 128, seed 0)",
+        "tpe",
+    ]
+    assert all(f"| {label} | " in table_markdown(report) for label in labels)
+    rows = csv.DictReader(io.StringIO(table_csv(report)))
+    assert [row["run"] for row in rows] == labels
+
+
 def test_runs_of_one_name_in_equally_named_directories_are_told_apart(tmp_path):
     for parent in ("x", "y"):
         write_run(tmp_path / parent / "run", random_traces())
