@@ -12,7 +12,9 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from array import array
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -68,7 +70,7 @@ Steering = Literal["validation", "test"]
 
 @dataclass
 class Trace:
-    """One trial: parallel lists, one entry per trained model, in the order of training.
+    """One trial: parallel sequences, one entry per trained model, in the order of training.
 
     ``val`` and ``test`` are in the benchmark's unit, NaN where it has none; ``train_seconds`` is
     the time of that model alone; ``proxy_evaluations`` counts from the beginning of the trial.
@@ -76,11 +78,11 @@ class Trace:
     """
 
     architectures: list[str] = field(default_factory=list)
-    val: list[float] = field(default_factory=list)
-    test: list[float] = field(default_factory=list)
-    train_seconds: list[float] = field(default_factory=list)
-    proxy_evaluations: list[int] = field(default_factory=list)
-    costs: dict[str, list[float]] = field(default_factory=dict)
+    val: MutableSequence[float] = field(default_factory=list)
+    test: MutableSequence[float] = field(default_factory=list)
+    train_seconds: MutableSequence[float] = field(default_factory=list)
+    proxy_evaluations: MutableSequence[int] = field(default_factory=list)
+    costs: dict[str, MutableSequence[float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.architectures)
@@ -140,7 +142,7 @@ class Run:
         """
         rate = self.summary.get("seconds_per_score")
         training = np.nancumsum(_padded([t.train_seconds for t in self.traces]), axis=1)
-        known = all(not math.isnan(s) for t in self.traces for s in t.train_seconds)
+        known = not any(np.isnan(t.train_seconds).any() for t in self.traces)
         if not isinstance(rate, int | float) or not known:
             return None
         scores = _padded([t.proxy_evaluations for t in self.traces])
@@ -170,16 +172,12 @@ class Run:
 
     def best(self) -> Best:
         """Return the best model over all trials by the value that steered; the first of equals."""
-        models = [
-            Best(*model)
-            for t in self.traces
-            for model in zip(t.architectures, t.val, t.test, strict=True)
-        ]
         by_test = self.summary["protocol"] == "test"
-        values = np.array([model.test if by_test else model.val for model in models])
-        if np.isnan(values).all():
-            return models[0]
-        return models[int(np.nanargmax(values if self.summary["higher_is_better"] else -values))]
+        values = _padded([t.test if by_test else t.val for t in self.traces])
+        gains = values if self.summary["higher_is_better"] else -values
+        trial, step = divmod(int(np.nanargmax(gains)), gains.shape[1])
+        trace = self.traces[trial]
+        return Best(trace.architectures[step], trace.val[step], trace.test[step])
 
 
 # -- statistics -----------------------------------------------------------------------------------
@@ -438,20 +436,21 @@ def _read_trajectory(path: Path) -> list[Trace]:
             raise UsageError(
                 f"{path} is no trajectory: its first line does not start with {','.join(COLUMNS)}."
             )
+        priced = header[len(COLUMNS) :]
         traces: list[Trace] = []
         for trial, step, architecture, val, test, _, _, _, seconds, evaluations, *costs in rows:
             if int(trial) == len(traces):
-                traces.append(Trace())
+                traces.append(_compact_trace(priced))
             trace = traces[-1]
             if int(trial) != len(traces) - 1 or int(step) != len(trace) + 1:
                 raise ValueError("trials and steps are not in order")
-            trace.architectures.append(architecture)
-            trace.val.append(_number(val))
-            trace.test.append(_number(test))
-            trace.train_seconds.append(_number(seconds))
+            trace.architectures.append(sys.intern(architecture))
+            trace.val.append(float(val or "nan"))
+            trace.test.append(float(test or "nan"))
+            trace.train_seconds.append(float(seconds or "nan"))
             trace.proxy_evaluations.append(int(evaluations))
-            for name, cost in zip(header[len(COLUMNS) :], costs, strict=True):
-                trace.costs.setdefault(name, []).append(_number(cost))
+            for name, cost in zip(priced, costs, strict=True):
+                trace.costs[name].append(float(cost or "nan"))
     except (ValueError, IndexError, csv.Error) as error:
         if isinstance(error, UsageError):
             raise
@@ -459,6 +458,12 @@ def _read_trajectory(path: Path) -> list[Trace]:
     if not traces:
         raise UsageError(f"{path} holds no trained model.")
     return traces
+
+
+def _compact_trace(costs: Iterable[str]) -> Trace:
+    """Make an empty trace that holds a number in eight bytes."""
+    columns = (array("d"), array("d"), array("d"), array("q"))
+    return Trace([], *columns, {name: array("d") for name in costs})
 
 
 def _read_overrides(directory: Path) -> list[str] | None:
@@ -481,8 +486,7 @@ def _padded(rows: Sequence[Sequence[float]]) -> Floats:
     """Stack rows of different lengths to float64 [rows, longest], filled with NaN."""
     lengths = np.array([len(row) for row in rows])
     table = np.full((len(rows), max(1, lengths.max(initial=0))), np.nan)
-    flat = np.fromiter(chain.from_iterable(rows), np.float64, int(lengths.sum()))
-    table[np.arange(table.shape[1]) < lengths[:, None]] = flat
+    table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate([[], *rows])
     return table
 
 
@@ -496,10 +500,6 @@ def _cells(values: Floats) -> list[str | None]:
     distinct, places = np.unique(values, return_inverse=True)
     texts = [None if math.isnan(value) else f"{value:.7g}" for value in distinct.tolist()]
     return [texts[place] for place in places.tolist()]
-
-
-def _number(text: str) -> float:
-    return float(text) if text else float("nan")
 
 
 def _is_number(text: str) -> bool:

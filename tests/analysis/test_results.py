@@ -193,7 +193,7 @@ def test_a_run_reads_back_as_it_was_written(tmp_path):
     for got, expected in zip(run.curves, curves(traces), strict=True):
         np.testing.assert_array_equal(got, expected)
     assert [t.architectures for t in run.traces] == [t.architectures for t in traces]
-    assert [t.proxy_evaluations for t in run.traces] == [t.proxy_evaluations for t in traces]
+    assert [list(t.proxy_evaluations) for t in run.traces] == [t.proxy_evaluations for t in traces]
     assert run.overrides == ["searcher=random", "seed=0"]
     assert (run.budget, run.steps, run.has_test) == (30, 8, True)
     again = summarise(
@@ -201,6 +201,16 @@ def test_a_run_reads_back_as_it_was_written(tmp_path):
     )
     assert run.summary["final"] == again["final"]
     assert run.summary["models_to_target"] == again["models_to_target"]
+
+
+def test_runs_share_the_texts_of_architectures_and_hold_numbers_compactly(tmp_path):
+    traces = [trace([1.0, 2.0], names=["cell one", "cell two"])] * 2
+    runs = [read_run(write_run(tmp_path / name, traces)) for name in "ab"]
+    texts = [text for run in runs for t in run.traces for text in t.architectures]
+    assert len(texts) == 8
+    assert len({*map(id, texts)}) == 2
+    [first, _] = runs[0].traces
+    assert {memoryview(c).itemsize for c in (first.val, first.test, first.train_seconds)} == {8}
 
 
 def test_best_model_of_a_run_is_the_one_that_steered(tmp_path):

@@ -78,6 +78,14 @@ def test_random_seeds_are_decided_by_the_generator(space):
     assert evaluate(0) == evaluate(0) != evaluate(1)
 
 
+def test_a_generator_is_needed_where_there_is_chance_alone(space, rng):
+    benchmark = TableBenchmark(space)
+    assert benchmark.evaluate(BEST) == benchmark.evaluate(BEST, rng)
+    with pytest.raises(ValueError, match=r"^benchmark\.seeds=random .* give rng\.$"):
+        TableBenchmark(space, seeds="random").evaluate(BEST)
+    assert math.isnan(Unknown().evaluate(BEST).objective)
+
+
 def test_cells_with_two_seeds_never_give_nan(space, rng):
     table = space.table()
     archs = space.sample(rng, 300)
