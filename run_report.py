@@ -119,7 +119,7 @@ def _print_table(
     from rich.table import Table
 
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("run")
+    table.add_column("run", overflow="fold")
     for head in heads:
         table.add_column(head, justify="right", no_wrap=True)
     for label, cells in rows.items():

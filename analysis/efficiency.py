@@ -1,19 +1,23 @@
 """Sample efficiency: how good a search is after so many trained models, and how sure that is.
 
 A *curve* is float64 [trials, steps]: the value of the incumbent of each trial after step 1, 2, …
-trained models. Intervals are percentile bootstraps over trials, seeded, hence reproducible.
+trained models. Intervals of means are Student's of few trials, and percentile bootstraps of many,
+seeded, hence reproducible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+_MANY: Final = 30
+"""Trials from which on a percentile bootstrap is not much too narrow."""
 
 
 class Band(NamedTuple):
@@ -25,11 +29,16 @@ class Band(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A mean and its bootstrap interval."""
+    """A mean and its interval; its ends are NaN where there is none."""
 
     mean: float
     low: float
     high: float
+
+    def ends(self, number: Callable[[float], str]) -> str:
+        """Write the interval in brackets, each end by ``number``, or a dash."""
+        low, high = ("-" if np.isnan(end) else number(end) for end in (self.low, self.high))
+        return f"[{low}, {high}]"
 
 
 class Spread(NamedTuple):
@@ -105,16 +114,34 @@ def models_to_target(
 
 
 def mean_interval(
-    values: NDArray[np.generic], *, confidence: float = 0.95, samples: int = 2000, seed: int = 0
+    values: NDArray[np.generic],
+    *,
+    least: float = -np.inf,
+    most: float = np.inf,
+    confidence: float = 0.95,
+    samples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
-    """Mean of ``values`` [trials] with its percentile bootstrap interval; NaN if there are none."""
+    """Mean of ``values`` [trials] with its interval, cut to what a mean can be.
+
+    Student's where there are less than 30, else a percentile bootstrap. A single value has no
+    interval, and none have no mean: NaN.
+    """
     numbers = np.asarray(values, dtype=np.float64)
-    if not numbers.size:
-        return Interval(*[float("nan")] * 3)
-    draws = np.random.default_rng(seed).integers(0, numbers.size, (samples, numbers.size))
+    if numbers.size < 2:
+        return Interval(float(numbers.sum()) if numbers.size else np.nan, np.nan, np.nan)
     tail = (1 - confidence) / 2
-    low, high = np.quantile(numbers[draws].mean(axis=1), (tail, 1 - tail))
-    return Interval(float(numbers.mean()), float(low), float(high))
+    mean = numbers.mean()
+    if numbers.size < _MANY:
+        from scipy.stats import t
+
+        error = numbers.std(ddof=1) / np.sqrt(numbers.size)
+        ends = mean + t.ppf((tail, 1 - tail), numbers.size - 1) * error
+    else:
+        draws = np.random.default_rng(seed).integers(0, numbers.size, (samples, numbers.size))
+        ends = np.quantile(numbers[draws].mean(axis=1), (tail, 1 - tail))
+    low, high = np.clip(ends, least, most).tolist()
+    return Interval(float(mean), low, high)
 
 
 def share_reaching(
@@ -153,12 +180,13 @@ def compare(
     """Compare searches pairwise, and correct for the number of pairs.
 
     Each pair is (first, second), both float64 [trials], where trial i of both had the same seed;
-    trials in which either is NaN are left out. Two searches without any difference have p = 1.
+    trials in which either is NaN are left out. Values count with seven significant digits, as
+    files have them, so that equal differences of decimals tie. Two searches without any difference
+    have p = 1.
     """
     measured = []
     for first, second in pairs:
-        difference = first - second
-        difference = difference[~np.isnan(difference)]
+        difference = _difference(first, second)
         gain = difference if higher_is_better else -difference
         wins = float((gain > 0).mean() + (gain == 0).mean() / 2) if gain.size else float("nan")
         measured.append((mean_interval(difference, seed=seed), wins, difference))
@@ -187,6 +215,14 @@ def rank_trials(values: Floats, *, higher_is_better: bool = True) -> Ranks:
     alike = bool((ranks == ranks[0]).all())
     p = 1.0 if alike else float(friedmanchisquare(*ranks).pvalue)
     return Ranks(np.asarray(ranks.mean(axis=1), np.float64), distance, p)
+
+
+def _difference(first: Floats, second: Floats) -> Floats:
+    """Subtract where both are known, to the last of seven significant digits of the largest."""
+    known = ~np.isnan(first - second)
+    largest = np.abs([first[known], second[known]]).max(initial=0)
+    decimals = 6 - int(np.floor(np.log10(largest))) if largest else 0
+    return np.round((first - second)[known], decimals)
 
 
 def _wilcoxon(difference: Floats) -> float:

@@ -1,8 +1,8 @@
 """Figures in one house style, fit for a paper: curves, models to a target, score against accuracy.
 
 Figures are plain ``matplotlib`` figures made without pyplot, so that nothing global changes.
-Colour tells searchers apart and line style their guidance (palette: Okabe and Ito 2008, safe for
-colour-blind readers).
+Colour tells searchers apart and line style their guidance; where runs differ in other settings,
+colour tells those apart (palette: Okabe and Ito 2008, safe for colour-blind readers).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,6 +22,7 @@ from analysis.ranks import spearman
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 INK: Final = "#24292f"
 FAINT: Final = "#8c959f"
@@ -33,8 +35,16 @@ DASHES: Final[dict[str, Any]] = {
 }
 MARKERS: Final = "oD^svP"
 PANELS_FROM: Final = 7
-_FEW: Final = 50
 """So many lines are split into one panel per searcher."""
+
+_FEW: Final = 50
+"""So many prices are all shown."""
+
+_WIDEST: Final = 44
+"""Letters of a line of a label."""
+
+_LETTERS: Final = 15
+"""Letters of a legend in an inch."""
 
 STYLE: Final[Any] = {  # matplotlib's type of it lists every key
     "font.family": "sans-serif",
@@ -109,14 +119,13 @@ def curves_figure(lines: Sequence[Line], *, ylabel: str, higher_is_better: bool 
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         colours, markers = _colours(lines), _markers(lines)
         for panel, ax in zip(panels, axes, strict=False):
-            for line, strip in zip(lines, bands, strict=True):
+            for line, strip, colour in zip(lines, bands, colours, strict=True):
                 if line.searcher in panel:
-                    name = line.label.removeprefix(line.searcher).strip() or "no guidance"
-                    colour = colours[_colour_key(lines, line)]
-                    label = name if split else line.label
+                    label = _rest(line) or "no guidance" if split else line.label
                     _draw(ax, line, strip, label, colour, markers[line.proxy])
             if split:
-                ax.set_title(panel[0], color=colours[panel[0]])
+                own = colours[[line.searcher for line in lines].index(panel[0])]
+                ax.set_title(panel[0], color=INK if _alike(lines) else own)
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
             axes[len(panels) - columns].tick_params(labelbottom=True)
@@ -127,15 +136,14 @@ def curves_figure(lines: Sequence[Line], *, ylabel: str, higher_is_better: bool 
                 ax.set_xlabel("trained models")
             figure.supylabel(ylabel, fontsize=9)
             shared = {h.get_label(): h for ax in axes for h in ax.get_lines()}
-            legend = figure.legend(
-                list(shared.values()), list(shared), loc="outside lower center", ncols=4, fontsize=8
-            )
-            for handle in legend.get_lines():
-                handle.set_color(INK)
+            legend = _legend(figure, shared, columns=4)
+            if not _alike(lines):
+                for handle in legend.get_lines():
+                    handle.set_color(INK)
         else:
             axes[0].set_xlabel("trained models")
             axes[0].set_ylabel(ylabel)
-            figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+            _legend(figure, {h.get_label(): h for h in axes[0].get_lines()}, columns=2)
     return figure
 
 
@@ -159,8 +167,7 @@ def fronts_figure(
         ax = figure.subplots()
         colours, markers = _colours(lines), _markers(lines)
         bands = [band(line.curve) for line in lines]
-        for line, strip in zip(lines, bands, strict=True):
-            colour = colours[_colour_key(lines, line)]
+        for line, strip, colour in zip(lines, bands, colours, strict=True):
             _draw(ax, line, strip, line.label, colour, markers[line.proxy], prices)
         shown = prices
         if prices.size > _FEW:
@@ -173,7 +180,7 @@ def fronts_figure(
             ax.set_xlim(shown[0], shown[-1])
         ax.set_xlabel(xlabel)
         ax.set_ylabel(ylabel)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        _legend(figure, {h.get_label(): h for h in ax.get_lines()}, columns=2)
     return figure
 
 
@@ -208,7 +215,7 @@ def targets_figure(
                 va="center",
                 fontsize=8,
             )
-        ax.set_yticks(range(len(ranked)), [dot.label for dot in ranked])
+        ax.set_yticks(range(len(ranked)), [fill(dot.label, _WIDEST) for dot in ranked])
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(-0.6, len(dots) - 0.4)
         ax.set_xlim(0, budget * 1.02 + 1)
@@ -294,12 +301,35 @@ def _palette(names: Iterable[str]) -> dict[str, str]:
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(distinct)}
 
 
-def _colour_key(lines: Sequence[Line], line: Line) -> str:
-    return line.searcher if len({other.searcher for other in lines}) > 1 else line.label
+def _rest(line: Line) -> str:
+    """Return the label without the searcher."""
+    return line.label.removeprefix(line.searcher).strip()
 
 
-def _colours(lines: Sequence[Line]) -> dict[str, str]:
-    return _palette(_colour_key(lines, line) for line in lines)
+def _alike(lines: Sequence[Line]) -> bool:
+    """Whether searcher, guidance and proxy do not tell all lines apart."""
+    return len({(line.searcher, line.guidance, line.proxy) for line in lines}) < len(lines)
+
+
+def _colours(lines: Sequence[Line]) -> list[str]:
+    """Colour lines by searcher, or, where that does not do, by the rest of the label."""
+    several = len({line.searcher for line in lines}) > 1
+    if several and not _alike(lines):
+        keys = [line.searcher for line in lines]
+    else:
+        keys = [_rest(line) if several else line.label for line in lines]
+    palette = _palette(keys)
+    return [palette[key] for key in keys]
+
+
+def _legend(figure: Figure, handles: dict[Any, Any], *, columns: int) -> Legend:
+    """Explain lines below the panels, in as many ``columns`` as their labels leave room for."""
+    labels = [fill(str(label), _WIDEST) for label in handles]
+    longest = max(len(row) for label in labels for row in label.split("\n"))
+    fitting = max(1, min(columns, int(figure.get_figwidth() * _LETTERS) // (longest + 8)))
+    return figure.legend(
+        list(handles.values()), labels, loc="outside lower center", ncols=fitting, fontsize=8
+    )
 
 
 def _markers(lines: Sequence[Line]) -> dict[str, str]:

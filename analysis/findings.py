@@ -40,10 +40,10 @@ def _target(group: Group, name: str) -> list[str]:
     best, worst = reached[first], reached[last]
     if not any(target.solved for target in reached.values()):
         return [f"No run reaches {goal} within its budget."]
-    mean, low, high = best.models
+    mean = best.models.mean
     text = (
         f"{capital(first)} reaches {goal} first, after {mean:.0f} trained "
-        f"model{'' if mean == 1 else 's'} on average [{low:.0f}, {high:.0f}]"
+        f"model{'' if mean == 1 else 's'} on average {best.models.ends('{:.0f}'.format)}"
     )
     if best.solved < 1:
         return [f"{text}, and in {best.solved:.0%} of its trials."]

@@ -1,6 +1,7 @@
 """Find finished runs and group what is comparable.
 
-Runs are compared only with runs on the same space, dataset, benchmark and metric.
+Runs are compared only with runs on the same space, set alike, and of the same dataset, benchmark
+and metric.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from analysis import published
+from analysis import published, settings
 from analysis.efficiency import (
     Comparison,
     Floats,
@@ -41,6 +42,7 @@ PROTOCOLS: Final = {
 }
 GUIDANCE: Final = ("none", "warmup", "move", "warmup_move")
 _SIZES: Final = {"warmup": "pool", "move": "candidates"}
+_LONGEST: Final = 100  # letters of a title in a file name
 
 
 @dataclass(frozen=True)
@@ -118,18 +120,22 @@ class Entry:
     @property
     def pool(self) -> str | None:
         """Size of the warmup pool, if there is one."""
-        return _setting(self.run, "warmup", "pool")
+        return settings.of_guidance(self.run.summary, "warmup", "pool")
 
     @property
     def candidates(self) -> str | None:
         """Candidates of a move proposal, if there is one."""
-        return _setting(self.run, "move", "candidates")
+        return settings.of_guidance(self.run.summary, "move", "candidates")
 
     def published(self) -> list[published.Point]:
-        """Points of the same search."""
+        """Points of the same search; none for a run within limits or on a table of one's own."""
+        summary = self.run.summary
+        if settings.is_limited(summary) or not settings.is_shipped_table(summary):
+            return []
         own = {
-            "space": str(self.run.summary["space"]),
-            "dataset": str(self.run.summary["dataset"]),
+            "space": str(summary["space"]),
+            "dataset": str(summary["dataset"]),
+            "epochs": str(summary["benchmark"].get("epochs")),
             "guidance": self.guidance,
             "pool": self.pool or "",
             "candidates": self.candidates or "",
@@ -140,6 +146,10 @@ class Entry:
             for point in published.points()
             if self.searcher in point.searchers
             and all(getattr(point, key) in ("", value) for key, value in own.items())
+            and all(
+                settings.of_path(summary.get("config"), path) == value
+                for path, value in point.settings.items()
+            )
         ]
 
     def at(self, protocol: str, step: int | None) -> Floats | None:
@@ -222,13 +232,20 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Space and dataset."""
-        return " · ".join(str(self.summary[key]) for key in ("space", "dataset") if _has(self, key))
+        """Space and dataset, and how the space is set."""
+        names = [str(self.summary[key]) for key in ("space", "dataset") if _has(self, key)]
+        return " · ".join(filter(None, [*names, self.settings]))
+
+    @property
+    def settings(self) -> str:
+        """How the space is set, in words; empty where nothing tells it from others of its name."""
+        found = settings.of_space(self.summary)
+        return ", ".join(f"{key} {value}" for key, value in found.items())
 
     @property
     def slug(self) -> str:
-        """The title as part of a file name."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-") or "runs"
+        """The title, as far as it goes, as part of a file name."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower())[:_LONGEST].strip("-") or "runs"
 
     @property
     def metric(self) -> str:
@@ -284,13 +301,15 @@ class Group:
         An unsolved trial counts as the largest budget of the group + 1, so that a run with a small
         budget gains nothing by giving up early.
         """
+        unsolved = self.budget + 1
         steps = models_to_target(
             target_curve(entry.run.curves),
             float(name),
-            unsolved=self.budget + 1,
+            unsolved=unsolved,
             higher_is_better=self.higher_is_better,
         )
-        return Target(mean_interval(steps), float((steps <= entry.run.budget).mean()))
+        solved = float((steps <= entry.run.budget).mean())
+        return Target(mean_interval(steps, least=1, most=unsolved), solved)
 
     @cached_property
     def pairs(self) -> list[Pair]:
@@ -371,7 +390,7 @@ class Group:
             better = self.higher_is_better
             last = curve.shape[1]
             steps = models_to_target(curve, float(name), unsolved=last, higher_is_better=better)
-            targets[name] = mean_interval(whole[np.arange(len(whole)), steps - 1])
+            targets[name] = mean_interval(whole[np.arange(len(whole)), steps - 1], least=0)
         return Cost(float(training[:, -1].mean()), float(scoring[:, -1].mean()), targets)
 
     def leader(self) -> Entry:
@@ -446,7 +465,8 @@ def _group(runs: Iterable[Run], steps: Sequence[int]) -> list[Group]:
     shared = ("space", "dataset", "benchmark", "protocol", "metric", "unit", "higher_is_better")
     together: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps([run.summary[name] for name in shared], sort_keys=True)
+        common = [run.summary[name] for name in shared]
+        key = json.dumps([*common, settings.of_space(run.summary)], sort_keys=True)
         together.setdefault(key, []).append(run)
     groups = []
     for members in together.values():
@@ -459,44 +479,37 @@ def _entries(runs: Sequence[Run]) -> list[Entry]:
     """Name runs by searcher and guidance, then by what else is needed to tell them apart.
 
     That are the size of the warmup pool, the candidates of a move, and the proxy, where guided runs
-    differ in them, and the directory where names are still the same. The order is by searcher, then
-    none, warmup, move, both, then by size.
+    differ in them; then the settings in which runs of one name differ; and the directory where that
+    does not do. The order is by searcher, then none, warmup, move, both, then by size.
     """
     several = len({run.summary["proxy"] for run in runs if _guided(run)}) > 1
     sizes = {
-        part: len({_setting(run, part, key) for run in runs} - {None}) > 1
+        part: len({settings.of_guidance(run.summary, part, key) for run in runs} - {None}) > 1
         for part, key in _SIZES.items()
     }
     names = [_name(run, several, sizes) for run in runs]
-    labels = [
-        f"{name} ({run.path.name})" if names.count(name) > 1 else name
-        for name, run in zip(names, runs, strict=True)
-    ]
+    labels = list(names)
+    for name in {name for name in names if names.count(name) > 1}:
+        rows = [row for row, other in enumerate(names) if other == name]
+        found = settings.apart([runs[row].summary for row in rows])
+        for row, text in zip(rows, found, strict=True):
+            labels[row] = f"{name} ({text or runs[row].path.name})"
     labels = [
         f"{name} ({run.path})" if labels.count(label) > 1 else label
         for label, name, run in zip(labels, names, runs, strict=True)
     ]
 
-    def order(entry: Entry) -> tuple[str, int, float, float, str]:
+    def order(entry: Entry) -> tuple[str, int, float, float, list[tuple[str, int]]]:
         known = GUIDANCE.index(entry.guidance) if entry.guidance in GUIDANCE else len(GUIDANCE)
         sizes = (_number(entry.pool), _number(entry.candidates))
-        return entry.searcher, known, *sizes, entry.label
+        words = re.findall(r"(\D*)(\d*)", entry.label)
+        return entry.searcher, known, *sizes, [(word, int(n or 0)) for word, n in words]
 
     return sorted((Entry(*pair) for pair in zip(labels, runs, strict=True)), key=order)
 
 
 def _guided(run: Run) -> bool:
     return run.summary["guidance"] not in (None, "none")
-
-
-def _setting(run: Run, part: str, key: str) -> str | None:
-    """Return a setting of the guidance, where this part of it is on and recorded."""
-    config = run.summary.get("config")
-    guidance = config.get("guidance") if isinstance(config, dict) else None
-    settings = guidance.get(part) if isinstance(guidance, dict) else None
-    if not isinstance(settings, dict) or not settings.get("enabled"):
-        return None
-    return str(settings.get(key))
 
 
 def _number(size: str | None) -> float:
@@ -509,7 +522,8 @@ def _name(run: Run, with_proxy: bool, with_sizes: dict[str, bool]) -> str:
         return str(searcher) + _limits(run)
     parts = []
     for part in str(guidance).split("_"):
-        size = _setting(run, part, _SIZES[part]) if with_sizes.get(part) else None
+        wanted = with_sizes.get(part)
+        size = settings.of_guidance(run.summary, part, _SIZES[part]) if wanted else None
         parts.append(f"{part} {size}" if size else part)
     name = " + ".join([str(searcher), *parts])
     return (f"{name}, {proxy}" if with_proxy else name) + _limits(run)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from analysis.ranks import spearman
 from conf.errors import UsageError
 from searchers.perturbation import Perturbation, Proposal
 from spaces.base import Architecture, SearchSpace
@@ -110,12 +110,19 @@ def study(
     After each iteration the first open place is decided by its scores, until ``iterations`` are
     over; None goes on to the last place. Choices are those of the first iteration, in spaces
     whose architectures are decided by operations alone.
+
+    Raises :class:`UsageError` for more iterations than there are places to decide.
     """
     space = search.space
+    places = [place for place, found in enumerate(space.places) if len(found.choices) > 1]
+    if iterations is not None and iterations > len(places):
+        raise UsageError(
+            f"iterations={iterations} exceeds the {len(places)} places of {space.name} to decide; "
+            "lower it, or give null for all."
+        )
     agreements, choices = [], []
     for draw in range(draws):
         proposal = Proposal(search, search.rng(draw))
-        places = [place for place, found in enumerate(space.places) if len(found.choices) > 1]
         fixed: dict[int, int] = {}
         for iteration in range(len(places) if iterations is None else iterations):
             merits = {p: _merits(proposal, p) for p in places if p not in fixed}
@@ -130,12 +137,12 @@ def study(
                         tuple(found),
                         tuple(best.tolist()),
                         tuple(average.tolist()),
-                        _spearman(found, best),
-                        _spearman(found, average),
+                        spearman(np.array(found), best),
+                        spearman(np.array(found), average),
                     )
                 )
             if iteration == 0 and not space.junctions:
-                arch = tuple(int(np.argmax(merits[place])) for place in places)
+                arch = tuple(int(np.argmax(merits.get(p, [0]))) for p in range(len(space.places)))
                 test, rank = achievable.rank(arch)
                 choices.append(Choice(draw, space.format(arch), test, rank))
             place = next(iter(merits))
@@ -166,8 +173,8 @@ def pooled(agreements: Sequence[Agreement]) -> tuple[float, float]:
     pairs = []
     for place in dict.fromkeys(a.place for a in first):
         draws = [a for a in first if a.place == place]
-        merits = np.mean([a.merits for a in draws], axis=0).tolist()
-        pairs.append([_spearman(merits, np.array(v)) for v in (draws[0].best, draws[0].average)])
+        merits = np.mean([a.merits for a in draws], axis=0)
+        pairs.append([spearman(merits, np.array(v)) for v in (draws[0].best, draws[0].average)])
     best, average = np.nanmean(pairs, axis=0).tolist()
     return best, average
 
@@ -175,12 +182,6 @@ def pooled(agreements: Sequence[Agreement]) -> tuple[float, float]:
 def _merits(proposal: Proposal, place: int) -> list[float]:
     pairs = [(place, operation) for operation in proposal.left[place]]
     return list(proposal.merits(pairs).values())
-
-
-def _spearman(one: Sequence[float], other: Floats) -> float:
-    if len(set(one)) < 2 or len(set(other.tolist())) < 2:
-        return float("nan")
-    return float(stats.spearmanr(one, other).statistic)
 
 
 def _single_runs(space: SearchSpace) -> Floats | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import shlex
@@ -190,7 +191,7 @@ def _group(group: Group, pictures: Sequence[Picture], prefix: str) -> str:
     targets = (
         "Models to a target: mean trained models until the "
         f"{'best test so far' if group.protocols != ['best_val'] else 'best val'} reaches it, with "
-        "its 95 % bootstrap interval and the share of trials that did; an unsolved trial counts as "
+        "its 95 % interval and the share of trials that did; an unsolved trial counts as "
         "the largest budget of the table + 1."
     )
     about = f"{group.metric}, {'larger' if group.higher_is_better else 'smaller'} is better"
@@ -261,10 +262,7 @@ def _table(group: Group, prefix: str) -> str:
             line.append(_cell(text, cell is not None and sign * cell.mean == best[key]))
         for name, column in targets.items():
             models, solved = column[row].models, column[row].solved
-            text = (
-                f"{models.mean:.1f} <small>[{models.low:.1f}, {models.high:.1f}] · "
-                f"{solved:.0%}</small>"
-            )
+            text = f"{models.mean:.1f} <small>{models.ends('{:.1f}'.format)} · {solved:.0%}</small>"
             line.append(_cell(text, solved > 0 and models.mean == fewest[name]))
         for trade in group.trades:
             area = trade.spread(entry)
@@ -308,11 +306,6 @@ def _rows(names: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) ->
     )
 
 
-def _interval(group: Group, mean: float, low: float, high: float) -> str:
-    number = group.number
-    return f"{number(mean)} <small>[{number(low)}, {number(high)}]</small>"
-
-
 def _beside(group: Group) -> str:
     if not group.beside:
         return ""
@@ -322,7 +315,7 @@ def _beside(group: Group) -> str:
             escape(beside.point.source),
             str(beside.point.models),
             group.number(beside.point.value),
-            _interval(group, *beside.ours),
+            f"{group.number(beside.ours.mean)} <small>{beside.ours.ends(group.number)}</small>",
             _signed(group, beside.ours.mean - beside.point.value),
             "-" if math.isnan(beside.reached) else f"{beside.reached:.0%}",
         )
@@ -334,7 +327,7 @@ def _beside(group: Group) -> str:
         "<h3>Beside published numbers</h3>\n"
         + _rows(names, rows, left=2)
         + '<p class="soft">Average best test so far after so many trained models, here with its '
-        "95 % bootstrap interval. Reached by: the share of means of as many trials as were "
+        "95 % interval. Reached by: the share of means of as many trials as were "
         "published, drawn from those here, that are as good. "
         f"{escape(' '.join(f'{source}: {SOURCES[source]}.' for source in sources))}</p>"
     )
@@ -348,7 +341,7 @@ def _costs(group: Group) -> str:
             f"{cost.training:.2f}",
             f"{cost.scoring:.2f}",
             *(
-                f"{hours.mean:.2f} <small>[{hours.low:.2f}, {hours.high:.2f}]</small>"
+                f"{hours.mean:.2f} <small>{hours.ends('{:.2f}'.format)}</small>"
                 for hours in cost.targets.values()
             ),
         )
@@ -365,8 +358,8 @@ def _costs(group: Group) -> str:
         + _rows(names, rows)
         + '<p class="soft">Simulated hours of a trial, means over trials: what its trainings took '
         "when the benchmark was made, and what computing every score that it asked for takes here; "
-        "then both together until the best test so far reaches a target, with the 95 % bootstrap "
-        "interval. A trial that never does counts with all its hours.</p>"
+        "then both together until the best test so far reaches a target, with the 95 % interval. "
+        "A trial that never does counts with all its hours.</p>"
     )
 
 
@@ -409,10 +402,8 @@ def _pairs(group: Group) -> str:
     names = ("run", "against", "after", "mean difference", "wins", "p (Holm)")
     rows = []
     for pair in group.pairs:
-        mean, low, high = pair.result.difference
-        difference = (
-            f"{_signed(group, mean)} <small>[{_signed(group, low)}, {_signed(group, high)}]</small>"
-        )
+        mean, signed = pair.result.difference.mean, functools.partial(_signed, group)
+        difference = f"{signed(mean)} <small>{pair.result.difference.ends(signed)}</small>"
         wins, p = f"{pair.result.wins:.0%}", _p(pair.result.p)
         first, second = escape(pair.first), escape(pair.second)
         rows.append((first, second, str(pair.step), difference, wins, p))
@@ -420,9 +411,9 @@ def _pairs(group: Group) -> str:
         "<h3>Trial by trial</h3>\n"
         + _rows(names, rows, left=2)
         + f'<p class="soft">{capital(PROTOCOLS[group.protocols[0]])}: trial i of a run against '
-        "trial i of the other, which had the same seed. Mean difference with its 95 % bootstrap "
-        "interval; share of trials won, a draw counting half; Wilcoxon signed-rank test, corrected "
-        "for all rows by Holm's method.</p>"
+        "trial i of the other, which had the same seed. Mean difference with its 95 % interval; "
+        "share of trials won, a draw counting half; Wilcoxon signed-rank test, corrected for all "
+        "rows by Holm's method.</p>"
     )
 
 

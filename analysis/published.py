@@ -1,17 +1,19 @@
 """Published points of search curves, to stand beside one's own runs.
 
-``published.csv`` has a row for each: which search (space, dataset, searcher, guidance, size of the
-warmup pool, candidates of a move, proxy), the number of trained models, the published value, in the
-unit of the benchmark, of how many runs it is the average, and a word for where it stands. Empty
-cells hold for every search, or are not known; several searchers with a space between them stand for
-one that the paper describes. The values are averages of the best test value so far.
+``published.csv`` has a row for each: which search (space, dataset, epochs of the table, searcher,
+such settings of the configuration as are known, guidance, size of the warmup pool, candidates of a
+move, proxy), the number of trained models, the published value, in the unit of the benchmark, of
+how many runs it is the average, and a word for where it stands. Empty cells hold for every search,
+or are not known; several searchers with a space between them stand for one that the paper
+describes. The values are averages of the best test value so far.
 """
 
 from __future__ import annotations
 
 import csv
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +33,9 @@ class Point:
 
     space: str
     dataset: str
+    epochs: str
     searchers: tuple[str, ...]
+    settings: Mapping[str, str] = field(hash=False)
     guidance: str
     pool: str
     candidates: str
@@ -49,6 +53,7 @@ def points() -> tuple[Point, ...]:
     return tuple(
         Point(
             searchers=tuple(row.pop("searcher").split()),
+            settings=dict(word.split("=") for word in row.pop("settings").split()),
             models=int(row.pop("models")),
             value=float(row.pop("value")),
             runs=int(text) if (text := row.pop("runs")) else None,

@@ -75,7 +75,7 @@ def _draw(group: Group, folder: Path, stem: str) -> list[Picture]:
         goal = f"{name} {group.summary['unit']}".strip()
         figure = targets_figure(dots, target=goal, budget=group.budget, searchers=searchers)
         caption = (
-            f"Trained models until {goal}, fewest on top: mean over trials and its 95 % bootstrap "
+            f"Trained models until {goal}, fewest on top: mean over trials and its 95 % "
             "interval. An unsolved trial counts as the budget + 1; where some are, the share of "
             "solved trials stands in parentheses."
         )

@@ -12,8 +12,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import sys
+from array import array
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from dataclasses import asdict, astuple, dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -68,7 +70,7 @@ Steering = Literal["validation", "test"]
 
 @dataclass
 class Trace:
-    """One trial: parallel lists, one entry per trained model, in the order of training.
+    """One trial: parallel sequences, one entry per trained model, in the order of training.
 
     ``val`` and ``test`` are in the benchmark's unit, NaN where it has none; ``train_seconds`` is
     the time of that model alone; ``proxy_evaluations`` counts from the beginning of the trial.
@@ -76,11 +78,11 @@ class Trace:
     """
 
     architectures: list[str] = field(default_factory=list)
-    val: list[float] = field(default_factory=list)
-    test: list[float] = field(default_factory=list)
-    train_seconds: list[float] = field(default_factory=list)
-    proxy_evaluations: list[int] = field(default_factory=list)
-    costs: dict[str, list[float]] = field(default_factory=dict)
+    val: MutableSequence[float] = field(default_factory=list)
+    test: MutableSequence[float] = field(default_factory=list)
+    train_seconds: MutableSequence[float] = field(default_factory=list)
+    proxy_evaluations: MutableSequence[int] = field(default_factory=list)
+    costs: dict[str, MutableSequence[float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.architectures)
@@ -140,7 +142,7 @@ class Run:
         """
         rate = self.summary.get("seconds_per_score")
         training = np.nancumsum(_padded([t.train_seconds for t in self.traces]), axis=1)
-        known = all(not math.isnan(s) for t in self.traces for s in t.train_seconds)
+        known = not any(np.isnan(t.train_seconds).any() for t in self.traces)
         if not isinstance(rate, int | float) or not known:
             return None
         scores = _padded([t.proxy_evaluations for t in self.traces])
@@ -170,16 +172,12 @@ class Run:
 
     def best(self) -> Best:
         """Return the best model over all trials by the value that steered; the first of equals."""
-        models = [
-            Best(*model)
-            for t in self.traces
-            for model in zip(t.architectures, t.val, t.test, strict=True)
-        ]
         by_test = self.summary["protocol"] == "test"
-        values = np.array([model.test if by_test else model.val for model in models])
-        if np.isnan(values).all():
-            return models[0]
-        return models[int(np.nanargmax(values if self.summary["higher_is_better"] else -values))]
+        values = _padded([t.test if by_test else t.val for t in self.traces])
+        gains = values if self.summary["higher_is_better"] else -values
+        trial, step = divmod(int(np.nanargmax(gains)), gains.shape[1])
+        trace = self.traces[trial]
+        return Best(trace.architectures[step], trace.val[step], trace.test[step])
 
 
 # -- statistics -----------------------------------------------------------------------------------
@@ -412,13 +410,17 @@ def _read_summary(path: Path) -> dict[str, Any]:
         what = ", ".join(lacking or ["every key of a summary"])
         raise UsageError(f"{path} is no summary of a search: it lacks {what}.")
     budget, targets = summary["budget"], summary["models_to_target"]
+    names = ("space", "dataset", "searcher", "guidance", "proxy", "metric", "unit", "cost")
+    cost = summary.get("cost")
     legal = {
+        **{name: isinstance(summary.get(name), str | None) for name in names},
         "protocol": summary["protocol"] in ("validation", "test"),
         "higher_is_better": isinstance(summary["higher_is_better"], bool),
         "trials": isinstance(summary["trials"], int),
-        "budget": isinstance(budget, dict) and isinstance(budget.get("models"), int),
+        "budget": isinstance(budget, dict) and _is_budget(budget),
         "models_to_target": isinstance(targets, dict) and all(map(_is_number, targets)),
-        "hypervolume": not summary.get("cost") or _is_hypervolume(summary.get("hypervolume")),
+        "costs": not cost or _has_unit(summary.get("costs"), cost),
+        "hypervolume": not cost or _is_hypervolume(summary.get("hypervolume")),
     }
     wrong = [key for key, right in legal.items() if not right]
     if wrong:
@@ -434,20 +436,21 @@ def _read_trajectory(path: Path) -> list[Trace]:
             raise UsageError(
                 f"{path} is no trajectory: its first line does not start with {','.join(COLUMNS)}."
             )
+        priced = header[len(COLUMNS) :]
         traces: list[Trace] = []
         for trial, step, architecture, val, test, _, _, _, seconds, evaluations, *costs in rows:
             if int(trial) == len(traces):
-                traces.append(Trace())
+                traces.append(_compact_trace(priced))
             trace = traces[-1]
             if int(trial) != len(traces) - 1 or int(step) != len(trace) + 1:
                 raise ValueError("trials and steps are not in order")
-            trace.architectures.append(architecture)
-            trace.val.append(_number(val))
-            trace.test.append(_number(test))
-            trace.train_seconds.append(_number(seconds))
+            trace.architectures.append(sys.intern(architecture))
+            trace.val.append(float(val or "nan"))
+            trace.test.append(float(test or "nan"))
+            trace.train_seconds.append(float(seconds or "nan"))
             trace.proxy_evaluations.append(int(evaluations))
-            for name, cost in zip(header[len(COLUMNS) :], costs, strict=True):
-                trace.costs.setdefault(name, []).append(_number(cost))
+            for name, cost in zip(priced, costs, strict=True):
+                trace.costs[name].append(float(cost or "nan"))
     except (ValueError, IndexError, csv.Error) as error:
         if isinstance(error, UsageError):
             raise
@@ -455,6 +458,12 @@ def _read_trajectory(path: Path) -> list[Trace]:
     if not traces:
         raise UsageError(f"{path} holds no trained model.")
     return traces
+
+
+def _compact_trace(costs: Iterable[str]) -> Trace:
+    """Make an empty trace that holds a number in eight bytes."""
+    columns = (array("d"), array("d"), array("d"), array("q"))
+    return Trace([], *columns, {name: array("d") for name in costs})
 
 
 def _read_overrides(directory: Path) -> list[str] | None:
@@ -477,8 +486,7 @@ def _padded(rows: Sequence[Sequence[float]]) -> Floats:
     """Stack rows of different lengths to float64 [rows, longest], filled with NaN."""
     lengths = np.array([len(row) for row in rows])
     table = np.full((len(rows), max(1, lengths.max(initial=0))), np.nan)
-    flat = np.fromiter(chain.from_iterable(rows), np.float64, int(lengths.sum()))
-    table[np.arange(table.shape[1]) < lengths[:, None]] = flat
+    table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate([[], *rows])
     return table
 
 
@@ -494,10 +502,6 @@ def _cells(values: Floats) -> list[str | None]:
     return [texts[place] for place in places.tolist()]
 
 
-def _number(text: str) -> float:
-    return float(text) if text else float("nan")
-
-
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -505,9 +509,26 @@ def _is_number(text: str) -> bool:
         return False
 
 
+def _is_budget(found: dict[str, Any]) -> bool:
+    limits = [value for key, value in found.items() if key.startswith("max_")]
+    return isinstance(found.get("models"), int) and all(
+        isinstance(limit, int | float | None) for limit in limits
+    )
+
+
+def _has_unit(costs: object, cost: object) -> bool:
+    described = costs.get(str(cost)) if isinstance(costs, dict) else None
+    return isinstance(described, dict) and isinstance(described.get("unit"), str)
+
+
 def _is_hypervolume(found: object) -> bool:
+    reference = found.get("reference") if isinstance(found, dict) else None
     try:
-        Reference(**found["reference"])  # type: ignore[index]
-    except (TypeError, KeyError):
+        value, cost, best = astuple(Reference(**reference))  # type: ignore[arg-type]
+    except TypeError:
         return False
-    return isinstance(found, dict)
+    return (
+        isinstance(value, int | float)
+        and isinstance(cost, int | float)
+        and isinstance(best, int | float | None)
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 
 from analysis.groups import PROTOCOLS, Entry, Group, Report, step_name
 
@@ -12,7 +13,7 @@ def heads(group: Group) -> list[str]:
     """Column heads of :func:`cells`."""
     values = [f"{PROTOCOLS[p]} @ {step_name(s)}" for p in group.protocols for s in group.steps]
     return [
-        *("searcher", "guidance", "proxy", "trials", "budget"),
+        *("run", "searcher", "guidance", "proxy", "trials", "budget"),
         *values,
         *(f"models to {target}" for target in group.targets),
         *(f"hypervolume {t.cost} ({t.unit_of_hypervolume})" for t in group.trades),
@@ -21,7 +22,7 @@ def heads(group: Group) -> list[str]:
 
 def cells(group: Group, entry: Entry) -> list[str]:
     """One run as text: mean ± std of each value, mean [interval] and solved share of targets."""
-    texts = [entry.searcher, entry.guidance, entry.proxy]
+    texts = [entry.label, entry.searcher, entry.guidance, entry.proxy]
     texts += [str(entry.run.summary["trials"]), str(entry.run.budget)]
     for protocol in group.protocols:
         for step in group.steps:
@@ -31,8 +32,8 @@ def cells(group: Group, entry: Entry) -> list[str]:
             )
     for name in group.targets:
         target = group.target(entry, name)
-        mean, low, high = target.models
-        texts.append(f"{mean:.1f} [{low:.1f}, {high:.1f}], {target.solved:.0%}")
+        models = target.models
+        texts.append(f"{models.mean:.1f} {models.ends('{:.1f}'.format)}, {target.solved:.0%}")
     for trade in group.trades:
         area = trade.spread(entry)
         texts.append(f"{trade.number(area.mean)} ± {trade.number(area.std)}" if area else "-")
@@ -44,7 +45,7 @@ def table_markdown(report: Report) -> str:
     parts = []
     for group in report.groups:
         titles = heads(group)
-        align = ["---"] * 3 + ["---:"] * (len(titles) - 3)
+        align = ["---"] * 4 + ["---:"] * (len(titles) - 4)
         rows = [titles, align, *(cells(group, entry) for entry in group.entries)]
         lines = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
         parts.append(
@@ -68,9 +69,15 @@ def _numbers(group: Group, entry: Entry) -> dict[str, object]:
     run = entry.run
     row: dict[str, object] = {
         **{key: run.summary[key] for key in ("space", "dataset")},
+        "settings": group.settings,
         "benchmark": group.benchmark,
         **{key: run.summary[key] for key in ("protocol", "metric", "unit")},
-        **{"searcher": entry.searcher, "guidance": entry.guidance, "proxy": entry.proxy},
+        **{
+            "run": entry.label,
+            "searcher": entry.searcher,
+            "guidance": entry.guidance,
+            "proxy": entry.proxy,
+        },
         **{"trials": run.summary["trials"], "seed": run.summary["seed"], "budget": run.budget},
     }
     for protocol in group.protocols:
@@ -82,7 +89,7 @@ def _numbers(group: Group, entry: Entry) -> dict[str, object]:
     for name in group.targets:
         target = group.target(entry, name)
         for part, number in target.models._asdict().items():
-            row[f"models_to_{name}_{part}"] = f"{number:.7g}"
+            row[f"models_to_{name}_{part}"] = "" if math.isnan(number) else f"{number:.7g}"
         row[f"models_to_{name}_solved"] = f"{target.solved:.7g}"
     for trade in group.trades:
         area = trade.spread(entry)

@@ -182,7 +182,7 @@ class ProgramBenchmark(Benchmark):
         self._tasks: dict[tuple[str, bool], Task] = {}
         self._known: dict[Architecture, Evaluation] = {}
 
-    def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
+    def evaluate(self, arch: Architecture, rng: np.random.Generator | None = None) -> Evaluation:
         """Return the correlation on the tasks of either list, combined."""
         key = self.space.canonical(arch)
         if self.subsample is None and key in self._known:
@@ -190,6 +190,8 @@ class ProgramBenchmark(Benchmark):
         program = self.space.program(arch)
         chosen = None
         if self.subsample is not None:
+            if rng is None:
+                raise ValueError("benchmark.subsample draws networks at each evaluation; give rng.")
             chosen = np.sort(rng.choice(self.networks, self.subsample, replace=False))
         train, test = ([self.task(name) for name in names] for names in self._names)
         value = self._valued(program, train, chosen)

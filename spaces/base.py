@@ -32,6 +32,9 @@ Architecture = tuple[int, ...]
 _ROUNDS: Final = 1000
 """How often products of choices are drawn until enough are valid."""
 
+_IDLE: Final = 50
+"""How often as many as are wanted are drawn again, without a new one among them."""
+
 _CHUNK: Final = 4096
 """Products of choices that are listed at a time."""
 
@@ -243,7 +246,7 @@ class SearchSpace:
     # -- networks and tables ------------------------------------------------------------------
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network of ``arch``, freshly initialised from torch's global generator.
 
@@ -302,7 +305,7 @@ class SearchSpace:
         """The nodes that are joined by more places in a supernet than in an architecture."""
         return ()
 
-    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+    def supernet(self, classes: int | None = None, *, running_stats: bool = True) -> nn.Module:
         """Build the network that has every operation in every place, freshly initialised.
 
         Its method ``mixtures()`` lists the mixtures of each place; arguments are those of
@@ -347,20 +350,32 @@ class SearchSpace:
 def distinct(space: SearchSpace, rng: np.random.Generator, n: int) -> list[Architecture]:
     """Draw ``n`` different architectures of ``space``.
 
-    Raises :class:`UsageError` where it has fewer.
+    Raises :class:`UsageError` where it has, or seems to have, fewer.
     """
     if n > space.size:
         raise UsageError(f"{space.name} has {space.size} architectures, not {n} different ones.")
     found: dict[Architecture, None] = {}
+    idle = 0
     while len(found) < n:
-        found.update(dict.fromkeys(space.sample(rng, n - len(found))))
+        draws = space.sample(rng, n - len(found))
+        idle = idle + len(draws) if found.keys() >= set(draws) else 0
+        if idle > _IDLE * n:
+            raise UsageError(
+                f"{space.name} as it is set has hardly more than {len(found)} architectures; "
+                f"{n} different ones are too many."
+            )
+        found.update(dict.fromkeys(draws))
     return list(found)
 
 
 class Choices(SearchSpace):
     """A space of one's own: ``Choices(depth=[2, 4], width=[16, 32, 64])``.
 
-    An objective reads the chosen values with :meth:`values`.
+    An objective reads the chosen values with :meth:`values`. As commas part choices in the text of
+    an architecture, theirs become semicolons: ``(3, 3)`` is written ``(3; 3)``.
+
+    Raises :class:`UsageError` where there is nothing to choose from, and where two values of an
+    option have the same text.
     """
 
     name = "choices"
@@ -371,11 +386,19 @@ class Choices(SearchSpace):
             raise UsageError("Choices needs at least one option, each with at least one value.")
         self._options = {name: tuple(choices) for name, choices in options.items()}
         self.decisions = tuple(
-            Decision(name, tuple(str(c) for c in choices)) for name, choices in options.items()
+            Decision(name, tuple(map(_text, choices))) for name, choices in options.items()
         )
+        for name, texts in ((d.name, d.choices) for d in self.decisions):
+            if len(set(texts)) < len(texts):
+                raise UsageError(f"Choices has a value of {name} twice: {', '.join(texts)}.")
 
     def values(self, arch: Architecture) -> dict[str, Any]:
         """Return the chosen value of each option, by its name."""
         return {
             name: choices[a] for a, (name, choices) in zip(arch, self._options.items(), strict=True)
         }
+
+
+def _text(value: object) -> str:
+    """Write a value on one line, without commas and without blanks at its ends."""
+    return " ".join(str(value).replace(",", ";").split())

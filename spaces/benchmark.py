@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from conf.errors import UsageError
 from spaces.base import Architecture, SearchSpace
 from spaces.costs import Cost, from_table
+from spaces.table import NoTableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,11 @@ class Benchmark(ABC):
     """How many architectures a search proposes at a time."""
 
     @abstractmethod
-    def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
-        """Train, or look up, one architecture; ``rng`` decides whatever chance there is."""
+    def evaluate(self, arch: Architecture, rng: np.random.Generator | None = None) -> Evaluation:
+        """Train, or look up, one architecture; ``rng`` decides whatever chance there is.
+
+        Raises ``ValueError`` where there is chance, but no generator.
+        """
 
     def evaluate_all(
         self, archs: Sequence[Architecture], rngs: Iterable[np.random.Generator]
@@ -81,7 +85,7 @@ class Benchmark(ABC):
 class Unknown(Benchmark):
     """Knows no accuracy: for searches that train nothing, in spaces without a table."""
 
-    def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
+    def evaluate(self, arch: Architecture, rng: np.random.Generator | None = None) -> Evaluation:
         """Return NaN for everything."""
         nan = float("nan")
         return Evaluation(nan, nan, nan, nan)
@@ -124,13 +128,15 @@ class TableBenchmark(Benchmark):
         self._sign = 1.0 if table.higher_is_better else -1.0
         self._means: dict[Architecture, Evaluation] = {}
 
-    def evaluate(self, arch: Architecture, rng: np.random.Generator) -> Evaluation:
-        """Return the table's entry for ``arch``."""
+    def evaluate(self, arch: Architecture, rng: np.random.Generator | None = None) -> Evaluation:
+        """Return the table's entry for ``arch``; ``rng`` draws the seed, where that is random."""
         mean = self._means.get(arch)
         if mean is None:
             mean = self._means[arch] = self._look_up(arch)
         if self.seeds == "mean":
             return mean
+        if rng is None:
+            raise ValueError("benchmark.seeds=random draws a seed at each evaluation; give rng.")
         seeds = self.table.val_seeds
         assert seeds is not None
         row = seeds[int(self.table.rows([arch])[0])]
@@ -183,5 +189,5 @@ def if_known(space: SearchSpace) -> Benchmark:
     """Look accuracies up in the space's table, or know none where it has no table."""
     try:
         return TableBenchmark(space)
-    except UsageError:
+    except NoTableError:
         return Unknown()

@@ -21,6 +21,8 @@ from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture, SearchSpace
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from spaces.table import Table
 
 UNITS: Final = {
@@ -156,8 +158,20 @@ def _count(space: SearchSpace, kind: str, side: int, arch: Architecture) -> floa
     from proxies import score_model
 
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        if kind == "params":
+            shapes = _outline(space, arch).parameters()
+            return float(sum(p.numel() for p in shapes if p.requires_grad))
         network = space.network(arch)
-    if kind == "params":
-        return float(sum(p.numel() for p in network.parameters() if p.requires_grad))
     picture = torch.zeros(1, 3, side, side, dtype=torch.float32, device="cpu")
     return score_model(network, picture, proxies=[kind], device="cpu")[kind]
+
+
+def _outline(space: SearchSpace, arch: Architecture) -> nn.Module:
+    """Build a network of shapes without numbers, or with them where building it reads some."""
+    import torch
+
+    try:
+        with torch.device("meta"):
+            return space.network(arch)
+    except RuntimeError:
+        return space.network(arch)

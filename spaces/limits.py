@@ -69,13 +69,18 @@ class LimitedSpace(SearchSpace):
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` architectures independently, with replacement.
 
-        Raises :class:`UsageError` where hardly any draw of a huge space is within the limits.
+        What some rounds of draws leave open is drawn from the list of a space that can be listed.
+        Elsewhere only rounds in a row that find nothing count. Raises :class:`UsageError` where
+        these are too many: hardly any architecture is within the limits.
         """
         found = self._keep(self._space.sample(rng, n))
-        for _ in range(_ROUNDS[self._at_hand]):
-            if len(found) >= n:
-                return found[:n]
-            found += self._keep(self._space.sample(rng, max(_BATCH, n - len(found))))
+        rounds = 0
+        while len(found) < n and rounds < _ROUNDS[self._at_hand]:
+            drawn = self._keep(self._space.sample(rng, max(_BATCH, n - len(found))))
+            rounds = 0 if drawn and not self._listable else rounds + 1
+            found += drawn
+        if len(found) >= n:
+            return found[:n]
         if not (self._listable and self._list):
             raise self._impossible("hardly any architecture of")
         places = rng.integers(len(self._list), size=n - len(found))

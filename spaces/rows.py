@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,10 +65,21 @@ def read_columns(
     return arrays
 
 
-def check_epochs(epochs: int | None, known: int) -> None:
-    """Raise :class:`UsageError` where a table of ``known`` epochs is asked for others."""
-    if epochs not in (None, known):
-        raise UsageError(f"benchmark.epochs={epochs} is not in the table; choose {known}.")
+def check_epochs(epochs: int | None, known: Iterable[int]) -> int:
+    """Return ``epochs``, by default the most that a table has.
+
+    Raises :class:`UsageError` where they are not ``known``.
+    """
+    ordered = sorted(known)
+    if epochs is None:
+        return ordered[-1]
+    if epochs not in ordered:
+        choices = ", ".join(map(str, ordered))
+        several = "one of: " if len(ordered) > 1 else ""
+        raise UsageError(
+            f"benchmark.epochs={epochs} is not in the table; choose {several}{choices}."
+        )
+    return epochs
 
 
 def unknown_times(rows: int) -> NDArray[np.float32]:

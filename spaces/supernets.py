@@ -124,7 +124,7 @@ class Supernets(SearchSpace):
     # -- networks -----------------------------------------------------------------------------
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the supernet that has everything, and take out what is not left."""
         from spaces.mixture import mixtures_of

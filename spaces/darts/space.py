@@ -240,7 +240,7 @@ class DARTS(SearchSpace):
     # -- networks and tables ------------------------------------------------------------------
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network for CIFAR; see :mod:`spaces.darts.network`."""
         from spaces.darts.network import Network
@@ -280,7 +280,7 @@ class DARTS(SearchSpace):
             for node in NODES
         )
 
-    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+    def supernet(self, classes: int | None = None, *, running_stats: bool = True) -> nn.Module:
         """Build the network that has all edges, each with all its operations.
 
         Raises :class:`UsageError` within a table.

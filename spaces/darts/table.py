@@ -64,7 +64,7 @@ def load(
     Raises :class:`UsageError` for other epochs, and where the file at ``path`` is not such a table.
     """
     results = _SOURCES[source]
-    check_epochs(epochs, results.epochs)
+    check_epochs(epochs, [results.epochs])
     file = path or FILE
     name = f"{source}_val"
     values = open_npz(file, [name])[name]

@@ -86,7 +86,7 @@ class InvertedResiduals(SearchSpace):
         return Graph(np.eye(len(labels), k=1, dtype=np.bool_), labels)
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the published network; see :mod:`spaces.mobilenet.network`."""
         from spaces.mobilenet.network import Network
@@ -330,7 +330,7 @@ class Proxyless(InvertedResiduals):
         """The layers, which are the decisions."""
         return self.decisions
 
-    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+    def supernet(self, classes: int | None = None, *, running_stats: bool = True) -> nn.Module:
         """Build the network that has all operations in each layer."""
         from spaces.mobilenet.network import Network
 

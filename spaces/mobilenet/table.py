@@ -36,7 +36,7 @@ def load(path: Path | None = None, epochs: int | None = None) -> Table:
 
     Raises :class:`UsageError` for other epochs, and where the file at ``path`` is not such a table.
     """
-    check_epochs(epochs, EPOCHS)
+    check_epochs(epochs, [EPOCHS])
     return Table(
         source=str(path) if path else "mobilenet",
         epochs=EPOCHS,

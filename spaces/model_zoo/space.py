@@ -79,7 +79,7 @@ class ModelZoo(SearchSpace):
         )
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the model as the package draws it; see :mod:`spaces.model_zoo.network`."""
         from spaces.model_zoo.network import build

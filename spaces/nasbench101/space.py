@@ -146,7 +146,7 @@ class NASBench101(SearchSpace):
     # -- networks and tables ------------------------------------------------------------------
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network that the benchmark trains; see :mod:`spaces.nasbench101.network`.
 

@@ -27,7 +27,7 @@ from spaces.nasbench101.cell import (
     channels,
 )
 from spaces.nasbench101.index import Ints, index
-from spaces.rows import read_columns, unknown_times
+from spaces.rows import check_epochs, read_columns, unknown_times
 from spaces.table import Table, open_npz
 
 FILE: Final = Path(__file__).with_name("table.npz")
@@ -57,13 +57,7 @@ def load(subset: Subset, path: Path | None = None, epochs: int | None = None) ->
     Raises :class:`UsageError` for other epochs, and where the file at ``path`` is not such a table.
     """
     contents = _contents(subset, path or FILE)
-    epochs = _EPOCHS if epochs is None else epochs
-    if epochs not in contents.epochs:
-        choices = ", ".join(map(str, contents.epochs))
-        several = "one of: " if len(contents.epochs) > 1 else ""
-        raise UsageError(
-            f"benchmark.epochs={epochs} is not in the table; choose {several}{choices}."
-        )
+    epochs = check_epochs(epochs, contents.epochs)
     val = contents.seeds("val", epochs) if contents.seeded else None
     test = contents.test(epochs).astype(np.float32)
     timed = f"train_seconds_{epochs}" in contents.columns
@@ -196,10 +190,9 @@ class _Contents:
     columns: tuple[str, ...]
 
     @property
-    def epochs(self) -> list[int]:
-        """The fidelities, ascending."""
-        matches = filter(None, map(_NAME.fullmatch, self.columns))
-        return sorted({int(match[2]) for match in matches})
+    def epochs(self) -> set[int]:
+        """The fidelities."""
+        return {int(match[2]) for match in filter(None, map(_NAME.fullmatch, self.columns))}
 
     def seeds(self, which: str, epochs: int) -> NDArray[np.float64]:
         """Read accuracies seed by seed, percent [n, 3]."""

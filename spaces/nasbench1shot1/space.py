@@ -150,7 +150,7 @@ class NASBench1Shot1(SearchSpace):
     # -- networks and tables ------------------------------------------------------------------
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network that NAS-Bench-101 trains of the cell."""
         return _CELLS.network(
@@ -194,7 +194,7 @@ class NASBench1Shot1(SearchSpace):
             for target, keep in zip(targets, PARENTS[self.number], strict=True)
         )
 
-    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+    def supernet(self, classes: int | None = None, *, running_stats: bool = True) -> nn.Module:
         """Build the network of the cell that has all edges, with all operations in each block."""
         from spaces.nasbench101.network import Network
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -15,6 +14,7 @@ from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture, Decision, Graph, SearchSpace
 from spaces.nasbench201 import table
 from spaces.nasbench201.cell import EDGE_NAMES, EDGES, NODES, OPERATIONS, representatives
+from spaces.nasbench201.datasets import DATASETS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from spaces.mixture import Branches
     from spaces.nasbench201.network import Edges
     from spaces.table import Table
-
-
-@dataclass(frozen=True)
-class _Dataset:
-    classes: int
-    image_size: int
-
-
-_DATASETS: Final = {
-    "cifar10": _Dataset(10, 32),
-    "cifar100": _Dataset(100, 32),
-    "ImageNet16-120": _Dataset(120, 16),
-}
 
 _CHANNELS: Final = 16
 _CELLS: Final = 5
@@ -86,15 +73,14 @@ class NASBench201(SearchSpace):
     def __init__(
         self, dataset: str = "cifar10", channels: int = _CHANNELS, cells: int = _CELLS
     ) -> None:
-        if dataset not in _DATASETS:
-            raise unknown_name("space.dataset", dataset, _DATASETS)
+        if dataset not in DATASETS:
+            raise unknown_name("space.dataset", dataset, DATASETS)
         for name, value in (("channels", channels), ("cells", cells)):
             if value < 1:
                 raise UsageError(f"space.{name}={value} is not possible; give 1 or more.")
         self.decisions = tuple(Decision(edge, OPERATIONS) for edge in EDGE_NAMES)
         self.dataset = dataset
-        self.classes = _DATASETS[dataset].classes
-        self.image_size = _DATASETS[dataset].image_size
+        self.classes, self.image_size = DATASETS[dataset]
         self.channels, self.cells = channels, cells
 
     def format(self, arch: Architecture) -> str:
@@ -131,7 +117,7 @@ class NASBench201(SearchSpace):
         return Graph(_ADJACENCY, labels)
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network, by default as benchmarked; see :mod:`spaces.nasbench201.network`."""
         return self._network(arch, classes, running_stats)
@@ -141,7 +127,7 @@ class NASBench201(SearchSpace):
         """The edges, which are the decisions."""
         return self.decisions
 
-    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+    def supernet(self, classes: int | None = None, *, running_stats: bool = True) -> nn.Module:
         """Build the network that has all five operations on each edge."""
         return self._network([tuple(range(len(OPERATIONS)))] * len(EDGES), classes, running_stats)
 

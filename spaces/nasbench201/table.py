@@ -14,6 +14,7 @@ from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture
 from spaces.nasbench201 import costs
 from spaces.nasbench201.cell import EDGES, OPERATIONS
+from spaces.rows import check_epochs
 from spaces.table import Table, open_npz
 
 FILE: Final = Path(__file__).with_name("table.npz")
@@ -45,9 +46,7 @@ def load(dataset: str, path: Path | None = None, epochs: int | None = None) -> T
 
     Raises :class:`UsageError` for other epochs, and where the file at ``path`` is not such a table.
     """
-    epochs = _FULL_EPOCHS if epochs is None else epochs
-    if epochs not in _COLUMNS:
-        raise UsageError(f"benchmark.epochs={epochs} is not in the table; choose one of: 12, 200.")
+    epochs = check_epochs(epochs, _COLUMNS)
     file = path or FILE
     columns = _read(file, dataset, ("ops", *_COLUMNS[epochs], "train_seconds"))
     return Table(

@@ -66,7 +66,7 @@ class NASBenchMacro(SearchSpace):
         return Graph(np.eye(POSITIONS, k=1, dtype=np.bool_), np.array(arch, np.int64))
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network that the benchmark trains; see :mod:`spaces.nasbench_macro.network`."""
         from spaces.nasbench_macro.network import Network
@@ -79,7 +79,7 @@ class NASBenchMacro(SearchSpace):
         """The positions, which are the decisions."""
         return self.decisions
 
-    def supernet(self, *, classes: int | None = None, running_stats: bool = True) -> nn.Module:
+    def supernet(self, classes: int | None = None, *, running_stats: bool = True) -> nn.Module:
         """Build the network that has all three blocks in each position."""
         from spaces.nasbench_macro.network import Network
 

@@ -30,7 +30,7 @@ def load(space: NASBenchMacro, path: Path | None = None, epochs: int | None = No
 
     Raises :class:`UsageError` for other epochs, and where the file at ``path`` is not such a table.
     """
-    check_epochs(epochs, EPOCHS)
+    check_epochs(epochs, [EPOCHS])
     file = path or FILE
     columns = read_columns(file, space.size, {"blocks": len(space.decisions), "test_seeds": _SEEDS})
     return Table(

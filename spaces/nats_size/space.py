@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from conf.errors import UsageError, unknown_name
 from spaces.base import Architecture, Decision, Graph, SearchSpace
+from spaces.nasbench201.datasets import DATASETS
 from spaces.nats_size import table
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ CHANNELS: Final = tuple(range(8, 72, 8))
 """The choices of every decision."""
 
 PLACES: Final = ("stage 1", "reduction 1", "stage 2", "reduction 2", "stage 3")
-
-_DATASETS: Final = {"cifar10": (10, 32), "cifar100": (100, 32), "ImageNet16-120": (120, 16)}
-"""Classes and image size."""
 
 _PATTERN: Final = re.compile(":".join([r"(\d+)"] * len(PLACES)), re.ASCII)
 
@@ -48,11 +46,11 @@ class NATSSize(SearchSpace):
     graph_operations: ClassVar[tuple[str, ...]] = tuple(map(str, CHANNELS))
 
     def __init__(self, dataset: str = "cifar10") -> None:
-        if dataset not in _DATASETS:
-            raise unknown_name("space.dataset", dataset, _DATASETS)
+        if dataset not in DATASETS:
+            raise unknown_name("space.dataset", dataset, DATASETS)
         self.decisions = tuple(Decision(place, tuple(map(str, CHANNELS))) for place in PLACES)
         self.dataset = dataset
-        self.classes, self.image_size = _DATASETS[dataset]
+        self.classes, self.image_size = DATASETS[dataset]
 
     def channels(self, arch: Architecture) -> tuple[int, ...]:
         """Return the number of channels at each place."""
@@ -82,7 +80,7 @@ class NATSSize(SearchSpace):
         return Graph(np.eye(len(PLACES), k=1, dtype=np.bool_), np.array(arch, np.int64))
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network that the benchmark trains; see :mod:`spaces.nats_size.network`."""
         from spaces.nats_size.network import Network

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from conf.errors import UsageError, unknown_name
-from spaces.rows import find_rows, read_columns, unknown_times
+from conf.errors import unknown_name
+from spaces.rows import check_epochs, find_rows, read_columns, unknown_times
 from spaces.table import Table, open_npz
 
 if TYPE_CHECKING:
@@ -40,14 +40,8 @@ def load(space: NATSSize, path: Path | None = None, epochs: int | None = None) -
     """
     file = path or FILE
     names = _names(space, file)
-    epochs = EPOCHS if epochs is None else epochs
-    known = sorted({EPOCHS, *(int(name[5:]) for name in names if name.startswith("test_"))})
-    if epochs not in known:
-        choices = ", ".join(map(str, known))
-        several = "one of: " if len(known) > 1 else ""
-        raise UsageError(
-            f"benchmark.epochs={epochs} is not in the table; choose {several}{choices}."
-        )
+    known = {EPOCHS, *(int(name[5:]) for name in names if name.startswith("test_"))}
+    epochs = check_epochs(epochs, known)
     key = {name: f"{space.dataset}/{name}" for name in (f"test_{epochs}", *names)}
     test, val, seconds = key[f"test_{epochs}"], key.get(f"val_{epochs}"), key.get("train_seconds")
     wanted = dict.fromkeys(name for name in (test, val, seconds) if name)

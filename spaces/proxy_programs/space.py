@@ -112,8 +112,15 @@ class ProxyPrograms(SearchSpace):
         """More than could ever be tried."""
         return 1 << 62
 
-    def is_valid(self, arch: Architecture) -> bool:
-        """Whether ``arch`` is a program within the bounds whose parts fit together."""
+    def are_legal(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs`` is a program within the bounds, of fitting parts: bool [n]."""
+        return np.array([self._is_legal(arch) for arch in archs], np.bool_)
+
+    def are_valid(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
+        """Whether each of ``archs`` is such a program: bool [n]."""
+        return self.are_legal(archs)
+
+    def _is_legal(self, arch: Architecture) -> bool:
         program = decode(arch)
         if program is None:
             return False
@@ -125,10 +132,6 @@ class ProxyPrograms(SearchSpace):
             and body.size <= self.longest
             and kind_of(body) is not None
         )
-
-    def are_legal(self, archs: Sequence[Architecture]) -> NDArray[np.bool_]:
-        """Whether each of ``archs`` is such a program: bool [n]."""
-        return np.array([self.is_valid(arch) for arch in archs], np.bool_)
 
     def sample(self, rng: np.random.Generator, n: int) -> list[Architecture]:
         """Draw ``n`` programs independently, half of them full trees, half grown."""
@@ -185,8 +188,14 @@ class ProxyPrograms(SearchSpace):
         return str(self.program(arch))
 
     def parse(self, text: str) -> Architecture:
-        """Read a formula; raises :class:`UsageError` with the position of what is wrong."""
-        return encode(parse(text))
+        """Read a formula; raises :class:`UsageError`, with the position of what cannot be read."""
+        arch = encode(parse(text))
+        if self.is_valid(arch):
+            return arch
+        raise UsageError(
+            f"'{text}' is no architecture of {self.name} as it is set: its parts do not fit "
+            "together, or it exceeds the bounds, or reads what it may not."
+        )
 
     def program(self, arch: Architecture) -> Node:
         """Return the program; raises :class:`UsageError` where ``arch`` is none."""

@@ -141,7 +141,7 @@ class TransNASMicro(TransNAS):
         return Graph(_cell_adjacency(), labels)
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network of the benchmark; see :mod:`spaces.transnas.network`."""
         from spaces.transnas.network import MicroCell, Network
@@ -217,7 +217,7 @@ class TransNASMacro(TransNAS):
         return Graph(np.eye(len(arch), k=1, dtype=np.bool_), np.array(arch, np.int64))
 
     def network(
-        self, arch: Architecture, *, classes: int | None = None, running_stats: bool = True
+        self, arch: Architecture, classes: int | None = None, *, running_stats: bool = True
     ) -> nn.Module:
         """Build the network of the benchmark; see :mod:`spaces.transnas.network`."""
         from spaces.transnas.network import BasicBlock, Network

@@ -24,7 +24,7 @@ def load(space: TransNAS, path: Path | None = None, epochs: int | None = None) -
     Raises :class:`UsageError` for other epochs, and where the file at ``path`` is not such a table.
     """
     task = space.task
-    check_epochs(epochs, task.epochs)
+    check_epochs(epochs, [task.epochs])
     file = path or FILE
     listing = _LISTS[space.name]
     kind = listing.partition("/")[0]

@@ -9,7 +9,7 @@ from analysis.results import Trace, summarise, write_summary, write_trajectory
 METADATA = {
     "space": "nasbench201",
     "dataset": "cifar100",
-    "benchmark": {"kind": "table", "epochs": 200, "test": "mean over seeds", "validation": None},
+    "benchmark": {"kind": "table", "table": "nasbench201", "epochs": 200},
     "searcher": "random",
     "guidance": "none",
     "proxy": None,

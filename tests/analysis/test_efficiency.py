@@ -47,11 +47,29 @@ def test_mean_interval_is_reproducible_and_covers_as_it_says():
         hits += interval.low <= 5 <= interval.high
     # A 95 % bootstrap interval of 50 values covers a little less: 93 % within sampling error.
     assert 174 <= hits <= 199
-    values = rng.normal(size=20)
+    values = rng.normal(size=30)
     assert mean_interval(values) == mean_interval(values)
     assert mean_interval(values, seed=1) != mean_interval(values)
-    assert mean_interval(np.full(9, 4)) == (4, 4, 4)
+    for trials in (9, 99):
+        assert mean_interval(np.full(trials, 4)) == (4, 4, 4)
     assert np.isnan(mean_interval(np.empty(0))).all()
+
+
+@pytest.mark.parametrize("trials", [2, 3, 5, 10])
+def test_intervals_of_few_trials_cover_as_they_say(trials):
+    rng = np.random.default_rng(1)
+    intervals = [mean_interval(rng.normal(5, 2, trials)) for _ in range(1000)]
+    hits = sum(interval.low <= 5 <= interval.high for interval in intervals)
+    assert 930 <= hits <= 970
+
+
+def test_intervals_are_cut_to_what_is_possible_and_one_value_has_none():
+    assert mean_interval(np.array([1, 1, 31]), least=1, most=31) == (11, 1, 31)
+    mean, *ends = interval = mean_interval(np.array([7]))
+    assert mean == 7
+    assert np.isnan(ends).all()
+    assert interval.ends(str) == "[-, -]"
+    assert mean_interval(np.full(3, 2.0)).ends(str) == "[2.0, 2.0]"
 
 
 def test_holm_s_worked_example():
@@ -81,6 +99,24 @@ def test_compare_by_hand():
     [worse] = compare([(first, second)], higher_is_better=False)
     assert worse.wins == 1 - result.wins
     assert worse.difference == result.difference
+
+
+def test_equal_differences_of_decimals_tie():
+    first, second = np.array([73.1, 72.8, 73.4, 70.0]), np.array([72.9, 72.6, 73.0, 70.1])
+    assert 73.1 - 72.9 != 72.8 - 72.6
+    [result] = compare([(first, second)])
+    assert result.p == wilcoxon([2, 2, 4, -1]).pvalue
+    [draw] = compare([(np.array([0.1 + 0.2]), np.array([0.3]))])
+    assert (draw.wins, draw.p) == (0.5, 1)
+
+
+@given(st.integers(0, 10**6), st.integers(-3, 6))
+def test_the_unit_decides_no_test(seed, exponent):
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(7_000, 7_100, (2, 20))
+    whole = compare([(first.astype(float), second.astype(float))])[0]
+    scaled = compare([(first / 10.0**exponent, second / 10.0**exponent)])[0]
+    assert (scaled.wins, scaled.p) == (whole.wins, whole.p)
 
 
 def test_compare_finds_a_real_difference_and_corrects_for_many():

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,36 @@ def test_one_searcher_has_a_colour_a_line_and_proxies_a_marker():
     found = drawn(curves_figure(lines(("a",), ("warmup",), ("synflow", "snip")), ylabel="y"))
     assert len({line.get_color() for line in found}) == 2
     assert len({line.get_marker() for line in found}) == 2
+
+
+def ablation(searchers, sizes):
+    rng = np.random.default_rng(0)
+    return [
+        Line(f"{s} (population {n})", s, "none", "-", rng.normal(70, 1, (5, 40)))
+        for s in searchers
+        for n in sizes
+    ]
+
+
+@pytest.mark.parametrize(("searchers", "sizes"), [("ab", (8, 16)), ("ab", (8, 16, 32, 64))])
+def test_settings_have_a_colour_each_where_nothing_else_differs(searchers, sizes):
+    found = drawn(curves_figure(ablation(searchers, sizes), ylabel="accuracy"))
+    colours = [line.get_color() for line in found]
+    assert colours[: len(sizes)] == colours[len(sizes) :]
+    assert len(set(colours)) == len(sizes)
+
+
+def test_long_labels_leave_room_for_the_curves():
+    label = "evolution (" + ", ".join(f"setting{n} {n}" for n in range(20)) + ")"
+    line = Line(label, "evolution", "none", "-", np.linspace(70, 73, 40)[None].repeat(3, 0))
+    dot = Dot(label, "evolution", "none", Interval(3.0, 2.0, 4.0), 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        curves = curves_figure([line], ylabel="accuracy")
+        targets = targets_figure([dot], target="73", budget=10)
+        for figure in (curves, targets):
+            figure.draw_without_rendering()
+            assert figure.axes[0].get_window_extent().width > figure.bbox.width / 3
 
 
 @pytest.mark.parametrize("higher", [True, False])

@@ -56,7 +56,7 @@ def guided(**sizes):
     """Settings of the guidance as a summary has them."""
     keys = {"warmup": "pool", "move": "candidates"}
     parts = {part: {"enabled": part in sizes, key: sizes.get(part)} for part, key in keys.items()}
-    return {"guidance": parts}
+    return {"guidance": parts, "benchmark": {"seeds": "mean"}}
 
 
 def test_guidance_is_named_by_its_size_where_sizes_differ(tmp_path):
@@ -90,6 +90,70 @@ def test_published_points_stand_beside_runs_of_the_same_search(tmp_path):
     ]
 
 
+EVOLUTION = {"population": 64, "tournament": 10}
+OTHERWISE = {
+    "epochs": {"benchmark": {"kind": "table", "table": "nasbench201", "epochs": 12}},
+    "table": {"config": {"benchmark": {"seeds": "mean", "path": "own.npz"}, "searcher": EVOLUTION}},
+    "training": {"benchmark": {"kind": "training", "epochs": 200}},
+    "words": {"benchmark": "a table"},
+    "limit": {"budget": {"models": 60, "max_params": 1e6}},
+    "time": {"budget": {"models": 60, "max_params": None, "train_seconds": 1e5}},
+    "seeds": {"config": {"benchmark": {"seeds": "random"}, "searcher": EVOLUTION}},
+    "searcher": {
+        "config": {"benchmark": {"seeds": "mean"}, "searcher": EVOLUTION | {"tournament": 1}}
+    },
+    "not recorded": {"config": None},
+}
+
+
+@pytest.mark.parametrize("change", OTHERWISE)
+def test_published_points_do_not_stand_beside_another_search(tmp_path, change):
+    config = {"benchmark": {"seeds": "mean"}, "searcher": EVOLUTION}
+    same = {"searcher": "evolution", "budget": {"models": 60}, "config": config}
+    write_run(tmp_path / "same", steady(73.2, steps=60), **same)
+    write_run(tmp_path / "other", steady(73.2, steps=60), **same | OTHERWISE[change])
+    groups = collect([tmp_path]).groups
+    beside = {entry.run.path.name: entry.published() for g in groups for entry in g.entries}
+    assert [point.models for point in beside["same"]][:2] == [50, 100]
+    assert beside["other"] == []
+
+
+def test_runs_on_differently_set_spaces_are_apart(tmp_path):
+    for name, number in (("a", 1), ("b", 3), ("c", 3)):
+        space = {"_target_": "x", "dataset": "cifar100", "number": number, "limit": None}
+        write_run(tmp_path / name, steady(70), searcher=name, config={"space": space})
+    write_run(tmp_path / "unknown", steady(70))
+    report = collect([tmp_path])
+    assert [(g.title, len(g.entries)) for g in report.groups] == [
+        ("nasbench201 · cifar100", 1),
+        ("nasbench201 · cifar100 · number 1", 1),
+        ("nasbench201 · cifar100 · number 3", 2),
+    ]
+    assert report.groups[1].slug == "nasbench201-cifar100-number-1"
+    rows = csv.DictReader(io.StringIO(table_csv(report)))
+    assert [row["settings"] for row in rows] == ["", "number 1", "number 3", "number 3"]
+
+
+@pytest.mark.parametrize("kind", ["table", "training"])
+def test_the_size_of_networks_tells_runs_apart_where_these_are_trained(tmp_path, kind):
+    for number in (1, 5):
+        config = {"space": {"channels": 16, "cells": number, "image_size": None}}
+        folder = tmp_path / str(number)
+        write_run(folder, steady(70), benchmark={"kind": kind}, config=config)
+    titles = [group.title for group in collect([tmp_path]).groups]
+    alike = ["nasbench201 · cifar100"]
+    apart = [f"{alike[0]} · channels 16, cells {number}" for number in (1, 5)]
+    assert titles == (alike if kind == "table" else apart)
+
+
+def test_a_long_title_is_no_long_file_name(tmp_path):
+    config = {"space": {"statistics": ["weight_gradient_noise"] * 22}}
+    write_run(tmp_path / "run", steady(70), config=config)
+    [group] = collect([tmp_path]).groups
+    assert "weight_gradient_noise" in group.title
+    assert len(group.slug) <= 100
+
+
 def test_hours_count_trainings_and_the_scores_asked_for(tmp_path):
     """Ten seconds a model; the n-th model of a trial has asked for n scores of a minute each."""
     late = [trace([70.0] * 9 + [72.0] * 21, [70.0] * 9 + [72.0] * 21) for _ in range(4)]
@@ -117,6 +181,26 @@ def test_runs_are_ranked_within_trials_of_equal_seed(tmp_path):
     assert [ranking.step for ranking in group.rankings] == [10, 30]
     assert group.rankings[0].labels == ["a", "b", "c"]
     assert group.rankings[0].ranks.means.tolist() == [3.0, 2.0, 1.0]
+
+
+def test_runs_of_one_name_are_told_apart_by_the_settings_in_which_they_differ(tmp_path):
+    for number, (population, seed) in enumerate([(16, 0), (8, 0), (128, 0), (8, 1)]):
+        searcher = {"_target_": "a.B", "population": population, "tournament": 5}
+        config = {"searcher": searcher, "seed": seed, "trials": 3}
+        write_run(tmp_path / str(number), random_traces(), searcher="evolution", config=config)
+    write_run(tmp_path / "other", random_traces(), searcher="tpe", config={"seed": 0})
+    report = collect([tmp_path])
+    labels = [entry.label for entry in report.groups[0].entries]
+    assert labels == [
+        "evolution (population 8, seed 0)",
+        "evolution (population 8, seed 1)",
+        "evolution (population 16, seed 0)",
+        "evolution (population 128, seed 0)",
+        "tpe",
+    ]
+    assert all(f"| {label} | " in table_markdown(report) for label in labels)
+    rows = csv.DictReader(io.StringIO(table_csv(report)))
+    assert [row["run"] for row in rows] == labels
 
 
 def test_runs_of_one_name_in_equally_named_directories_are_told_apart(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from analysis.operations import Achievable, Agreement, averages, pooled, study
 from conf.errors import UsageError
 from searchers import Perturbation
+from spaces import Decision
 from spaces.darts import DARTS
 from spaces.nasbench1shot1 import NASBench1Shot1
 from spaces.nasbench201 import NASBench201
@@ -69,6 +70,37 @@ def test_a_perfect_judge_agrees_perfectly(achievable):
     assert averages(agreements)[0] == pooled(agreements)[0] == pytest.approx(1.0)
     assert [choice.rank for choice in choices] == [1, 1]
     assert [sum(a.iteration == i for a in agreements) for i in range(6)] == [12, 10, 8, 6, 4, 2]
+
+
+class OneStart(NASBenchMacro):
+    """The first place has nothing to decide."""
+
+    @property
+    def places(self):
+        first, *others = super().places
+        return (Decision(first.name, first.choices[:1]), *others)
+
+
+def judge_by_choice(space, archs, **_):
+    """The later an operation is listed, the better."""
+    return np.array([sum(map(sum, (left for left, _ in space.decode(arch)))) for arch in archs])
+
+
+def test_a_place_of_one_choice_is_in_the_architecture():
+    space = OneStart()
+    search = Perturbation(space, judge=judge_by_choice, score="discretisation")
+    _, [choice] = study(search, Achievable(space), draws=1)
+    assert space.parse(choice.architecture) == (0, 2, 2, 2, 2, 2, 2, 2)
+
+
+@pytest.mark.parametrize("space", [NASBenchMacro(), OneStart()])
+def test_more_iterations_than_places_are_refused_before_anything_is_scored(space):
+    def judge(*_, **__):
+        raise AssertionError
+
+    search = Perturbation(space, judge=judge)
+    with pytest.raises(UsageError, match=r"iterations=9 exceeds the [78] places of nasbench_macro"):
+        study(search, Achievable(space), draws=1, iterations=9)
 
 
 def test_pooled_merits_are_means_over_draws():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from analysis.groups import GUIDANCE
@@ -17,6 +18,16 @@ def test_every_point_is_of_a_search_that_can_be_run():
         assert point.guidance == "none" or (CONF / "proxy" / f"{point.proxy}.yaml").exists()
         assert point.pool == "all" or not point.pool or point.pool.isdigit()
         assert point.candidates == "all" or not point.candidates or point.candidates.isdigit()
+
+
+def test_every_setting_is_one_of_the_configuration():
+    for point in points():
+        for searcher in point.searchers:
+            names = {"space": point.space, "searcher": searcher}
+            for path, value in point.settings.items():
+                group, _, key = path.partition(".")
+                text = (CONF / group / f"{names[group]}.yaml").read_text()
+                assert re.search(rf"^{key}: +{value}\b", text, re.MULTILINE)
 
 
 def test_every_point_names_its_source_and_is_a_percentage():

@@ -193,7 +193,7 @@ def test_a_run_reads_back_as_it_was_written(tmp_path):
     for got, expected in zip(run.curves, curves(traces), strict=True):
         np.testing.assert_array_equal(got, expected)
     assert [t.architectures for t in run.traces] == [t.architectures for t in traces]
-    assert [t.proxy_evaluations for t in run.traces] == [t.proxy_evaluations for t in traces]
+    assert [list(t.proxy_evaluations) for t in run.traces] == [t.proxy_evaluations for t in traces]
     assert run.overrides == ["searcher=random", "seed=0"]
     assert (run.budget, run.steps, run.has_test) == (30, 8, True)
     again = summarise(
@@ -201,6 +201,16 @@ def test_a_run_reads_back_as_it_was_written(tmp_path):
     )
     assert run.summary["final"] == again["final"]
     assert run.summary["models_to_target"] == again["models_to_target"]
+
+
+def test_runs_share_the_texts_of_architectures_and_hold_numbers_compactly(tmp_path):
+    traces = [trace([1.0, 2.0], names=["cell one", "cell two"])] * 2
+    runs = [read_run(write_run(tmp_path / name, traces)) for name in "ab"]
+    texts = [text for run in runs for t in run.traces for text in t.architectures]
+    assert len(texts) == 8
+    assert len({*map(id, texts)}) == 2
+    [first, _] = runs[0].traces
+    assert {memoryview(c).itemsize for c in (first.val, first.test, first.train_seconds)} == {8}
 
 
 def test_best_model_of_a_run_is_the_one_that_steered(tmp_path):
@@ -246,6 +256,14 @@ DAMAGE = {
         lambda f: edit(f / "summary.json", '"models": 30', '"models": "30"'),
         "no legal value of budget",
     ),
+    "list of proxies": (
+        lambda f: edit(f / "summary.json", '"proxy": null', '"proxy": ["synflow"]'),
+        "no legal value of proxy",
+    ),
+    "limit of words": (
+        lambda f: edit(f / "summary.json", '"models": 30', '"models": 30, "max_flops": "few"'),
+        "no legal value of budget",
+    ),
     "wrong target": (
         lambda f: edit(f / "summary.json", '"71.0"', '"much"'),
         "no legal value of models_to_target",
@@ -283,6 +301,34 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path, damage):
         read_run(folder)
     assert "\n" not in str(error.value)
     assert str(folder) in str(error.value)
+
+
+REFERENCE = {"value": 1.0, "cost": 2.0, "best": None}
+COSTS = {"params": {"unit": "parameters", "source": "counted"}}
+UNPRICED = {
+    "cost": ({"cost": ["params"]}, "cost, costs"),
+    "no costs": ({"costs": None}, "costs"),
+    "another cost": ({"costs": {"flops": COSTS["params"]}}, "costs"),
+    "no unit": ({"costs": {"params": {}}}, "costs"),
+    "no hypervolume": ({"hypervolume": None}, "hypervolume"),
+    "no reference": ({"hypervolume": {}}, "hypervolume"),
+    "part of a reference": ({"hypervolume": {"reference": {"value": 1.0}}}, "hypervolume"),
+    "null": ({"hypervolume": {"reference": REFERENCE | {"value": None}}}, "hypervolume"),
+    "text": ({"hypervolume": {"reference": REFERENCE | {"best": "all"}}}, "hypervolume"),
+}
+
+
+@pytest.mark.parametrize("damage", UNPRICED)
+def test_a_damaged_cost_is_refused(tmp_path, damage):
+    traces = random_traces()
+    for each in traces:
+        each.costs = {"params": [1.0] * len(each)}
+    whole = {"cost": "params", "costs": COSTS, "hypervolume": {"reference": REFERENCE}}
+    assert read_run(write_run(tmp_path / "whole", traces, **whole)).cost == "params"
+    change, keys = UNPRICED[damage]
+    folder = write_run(tmp_path / "run", traces, **whole | change)
+    with pytest.raises(UsageError, match=rf"it has no legal value of {keys}\.$"):
+        read_run(folder)
 
 
 def test_a_run_without_any_steering_value_is_refused(tmp_path):

@@ -26,7 +26,7 @@ class Mine(SearchSpace):
     classes, image_size = 3, 8
     decisions = (Decision("width", ("2", "4", "6", "8")), Decision("kernel", ("1", "3", "5")))
 
-    def network(self, arch, *, classes=None, running_stats=True):
+    def network(self, arch, classes=None, *, running_stats=True):
         width, kernel = 2 * (arch[0] + 1), 2 * arch[1] + 1
         return nn.Sequential(
             nn.Conv2d(3, width, kernel, padding=kernel // 2),

@@ -24,7 +24,7 @@ class TinySpace(SearchSpace):
         kept = [a for a in arch if a != 1]
         return tuple(kept + [1] * (len(arch) - len(kept)))
 
-    def network(self, arch, *, classes=None, running_stats=True):
+    def network(self, arch, classes=None, *, running_stats=True):
         from torch import nn
 
         class Zero(nn.Module):

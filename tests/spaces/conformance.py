@@ -167,7 +167,7 @@ class SpaceConformance:
         images = torch.randn(2, 3, space.image_size, space.image_size)
         for arch in archs[:3]:
             assert space.network(arch)(images).shape == (2, space.classes)
-            assert space.network(arch, classes=7)(images).shape == (2, 7)
+            assert space.network(arch, 7)(images).shape == (2, 7)
 
     def test_networks_are_drawn_from_the_global_generator(self, space, archs):
         if not self.has_network:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from conf.errors import UsageError
 from spaces import Choices, TableBenchmark
+from spaces.benchmark import Unknown, if_known
 from spaces.nasbench201 import NASBench201
 from spaces.nasbench201.table import FILE
 from spaces.table import Table, open_npz
@@ -77,6 +78,14 @@ def test_random_seeds_are_decided_by_the_generator(space):
     assert evaluate(0) == evaluate(0) != evaluate(1)
 
 
+def test_a_generator_is_needed_where_there_is_chance_alone(space, rng):
+    benchmark = TableBenchmark(space)
+    assert benchmark.evaluate(BEST) == benchmark.evaluate(BEST, rng)
+    with pytest.raises(ValueError, match=r"^benchmark\.seeds=random .* give rng\.$"):
+        TableBenchmark(space, seeds="random").evaluate(BEST)
+    assert math.isnan(Unknown().evaluate(BEST).objective)
+
+
 def test_cells_with_two_seeds_never_give_nan(space, rng):
     table = space.table()
     archs = space.sample(rng, 300)
@@ -123,6 +132,16 @@ def test_impossible_settings_are_refused(space, settings, message):
 def test_a_space_without_table_is_refused():
     with pytest.raises(UsageError, match="choices has no benchmark table"):
         TableBenchmark(Choices(depth=[1, 2]))
+
+
+def test_what_is_known_is_looked_up_and_damage_is_told(tmp_path, monkeypatch, space):
+    assert isinstance(if_known(space), TableBenchmark)
+    assert isinstance(if_known(Choices(depth=[1, 2])), Unknown)
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(FILE.read_bytes()[:10_000])
+    monkeypatch.setattr("spaces.nasbench201.table.FILE", damaged)
+    with pytest.raises(UsageError, match=r"damaged\.npz cannot be read as a table"):
+        if_known(space)
 
 
 @pytest.mark.parametrize("arch", [(), (0,) * 5, (0, 0, 0, 0, 0, 5), (0, 0, 0, 0, 0, -1)])

@@ -9,6 +9,9 @@ from conf.errors import UsageError
 from spaces import Choices
 from tests.spaces.conformance import SpaceConformance
 
+VALUES = st.one_of(
+    st.text(), st.integers(), st.booleans(), st.none(), st.tuples(st.integers(), st.text())
+)
 OPTIONS = {"depth": [2, 4], "width": [16, 32, 64], "activation": ["relu", "gelu"], "fixed": [None]}
 
 
@@ -89,6 +92,32 @@ def test_notation_is_the_choices_joined_by_commas():
 def test_parse_says_what_is_legal(text, message):
     with pytest.raises(UsageError, match=message):
         Choices(**OPTIONS).parse(text)
+
+
+@given(st.lists(st.lists(VALUES, min_size=1, max_size=4), min_size=1, max_size=3), st.data())
+def test_any_values_round_trip_or_are_refused(options, data):
+    try:
+        space = Choices(**{f"d{i}": values for i, values in enumerate(options)})
+    except UsageError as error:
+        assert "twice" in str(error)
+        return
+    arch = tuple(data.draw(st.integers(0, len(values) - 1)) for values in options)
+    text = space.format(arch)
+    assert space.parse(text) == space.parse(f" {text}\n") == arch
+    assert len(text.splitlines()) <= 1
+    chosen = [values[choice] for values, choice in zip(options, arch, strict=True)]
+    assert list(space.values(arch).values()) == chosen
+
+
+def test_commas_of_values_are_written_as_semicolons():
+    space = Choices(kernel=[(3, 3), (5, 5)], width=[32])
+    assert space.format((0, 0)) == "(3; 3),32"
+
+
+@pytest.mark.parametrize("values", [[1, 1], [1, "1"], ["a,b", "a;b"], ["a", " a "]])
+def test_values_of_one_text_are_refused(values):
+    with pytest.raises(UsageError, match="a value of depth twice"):
+        Choices(depth=values)
 
 
 @pytest.mark.parametrize("options", [{}, {"depth": []}, {"depth": [1], "width": []}])

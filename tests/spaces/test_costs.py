@@ -116,6 +116,27 @@ def test_what_the_table_lacks_is_counted():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class Layer(Choices):
+    """One linear layer; notes where its weights were."""
+
+    def __init__(self, reading):
+        super().__init__(width=[3, 5])
+        self.reading, self.seen = reading, []
+
+    def network(self, arch, classes=None, *, running_stats=True):
+        rate = float(torch.linspace(0, 1, 3)[1]) if self.reading else 0.5
+        layer = torch.nn.Linear(2, self.values(arch)["width"])
+        self.seen.append(layer.weight.device.type)
+        return torch.nn.Sequential(layer, torch.nn.Dropout(rate))
+
+
+@pytest.mark.parametrize(("reading", "device"), [(False, "meta"), (True, "cpu")])
+def test_parameters_are_counted_without_drawing_them_where_that_is_possible(reading, device):
+    space = Layer(reading)
+    assert counted(space, "params")([(0,), (1,), (0,)]).tolist() == [9, 15, 9]
+    assert space.seen == [device] * 2
+
+
 def test_model_zoo_has_the_parameters_of_its_catalogue(monkeypatch):
     pytest.importorskip("pytorchcv")
     from spaces.model_zoo import ModelZoo

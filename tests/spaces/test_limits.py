@@ -16,6 +16,7 @@ from searchers import (
 )
 from searchers.loop import Budget, reference_of
 from spaces import Choices, SearchSpace, TableBenchmark
+from spaces.base import distinct
 from spaces.costs import Cost
 from spaces.limits import LimitedSpace
 from spaces.nasbench201 import NASBench201
@@ -91,6 +92,24 @@ def test_a_needle_is_found(at_hand):
     within = limited(space, 0, at_hand=at_hand)
     assert within.sample(np.random.default_rng(0), 3) == [(0, 0, 0)] * 3
     assert within.mutate((0, 0, 0), np.random.default_rng(0)) == (0, 0, 0)
+
+
+def test_what_is_counted_one_by_one_is_drawn_as_often_as_is_asked():
+    space = Choices(**{f"d{i}": range(8) for i in range(4)})
+    within = limited(space, 10, at_hand=False)
+    drawn = within.sample(np.random.default_rng(0), 3000)
+    assert len(drawn) == 3000
+    assert (price(drawn) <= 10).all()
+    assert len(set(drawn)) > 500
+
+
+def test_more_different_ones_than_there_are_end_in_a_sentence():
+    space = Choices(**{f"d{i}": range(8) for i in range(4)})
+    within = limited(space, 6, at_hand=False)
+    few = sum(sum(arch) <= 6 for arch in space.enumerate())
+    assert len(distinct(within, np.random.default_rng(0), few)) == few
+    with pytest.raises(UsageError, match=f"choices as it is set has hardly more than {few} arch"):
+        distinct(within, np.random.default_rng(0), few + 1)
 
 
 def test_unknown_costs_are_not_within():

@@ -42,8 +42,8 @@ def test_programs_read_what_they_may():
     drawn += [space.mutate(arch, rng) for arch in drawn[:20]]
     read = {node.name for arch in drawn for node in space.program(arch).walk()} & set(TERMINALS)
     assert read == {"weight", "input_noise"}
-    assert not space.is_valid(space.parse("abs(abs(weight_gradient_noise))"))
-    assert space.is_valid(space.parse("abs(abs(input_noise))"))
+    assert not space.is_valid(encode(parse("abs(abs(weight_gradient_noise))")))
+    assert space.is_valid(encode(parse("abs(abs(input_noise))")))
 
 
 def test_chance_is_the_generators(space, archs):
@@ -85,7 +85,16 @@ def test_bounds_are_kept():
     for arch in space.sample(np.random.default_rng(0), 30):
         assert 2 <= len(arch) <= 3
     for text in ("weight", "abs(abs(abs(weight)))", f"{SUM}(abs(weight))"):
-        assert not space.is_valid(space.parse(text))
+        assert not space.is_valid(encode(parse(text)))
+
+
+@pytest.mark.parametrize("text", ["det(det(weight))", "weight", "abs(" * 7 + "weight" + ")" * 7])
+def test_whatever_is_asked_agrees_on_what_is_no_program(space, text):
+    arch = encode(parse(text))
+    assert not space.is_valid(arch)
+    assert space.are_valid([arch]).tolist() == space.are_legal([arch]).tolist() == [False]
+    with pytest.raises(UsageError, match=r"is no architecture of proxy_programs as it is set"):
+        space.parse(text)
 
 
 @pytest.mark.parametrize(

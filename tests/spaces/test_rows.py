@@ -67,12 +67,14 @@ def test_wrong_columns_are_refused(file, rows, columns, message):
 
 
 def test_epochs():
-    check_epochs(None, 90)
-    check_epochs(90, 90)
+    assert check_epochs(None, [90]) == check_epochs(90, [90]) == 90
+    assert check_epochs(None, {90, 108, 12}) == 108
+    with pytest.raises(UsageError, match=r"epochs=1 is not in the table; choose one of: 12, 90\."):
+        check_epochs(1, {90, 12})
     with pytest.raises(
         UsageError, match=r"^benchmark\.epochs=12 is not in the table; choose 90\.$"
     ):
-        check_epochs(12, 90)
+        check_epochs(12, [90])
 
 
 def test_unknown_times_are_nan():

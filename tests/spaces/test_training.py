@@ -31,7 +31,7 @@ class Tiny(SearchSpace):
     decisions = (Decision("width", ("2", "4", "6")),)
     dataset, classes, image_size = "cifar10", 10, 8
 
-    def network(self, arch, *, classes=None, running_stats=True):
+    def network(self, arch, classes=None, *, running_stats=True):
         width = 2 * (arch[0] + 1)
         return nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1, bias=False),
@@ -365,7 +365,7 @@ class Fragile(Tiny):
 
     decisions = (Decision("width", ("2", "4", "6", "8", "10")),)
 
-    def network(self, arch, *, classes=None, running_stats=True):
+    def network(self, arch, classes=None, *, running_stats=True):
         if arch == (3,):
             raise UsageError("it has no network.")
         if arch == (4,):
