@@ -99,10 +99,12 @@ class ProxyEngine:
     def session(self) -> Iterator[None]:
         """Compute reproducibly inside, whatever the caller's settings of torch, and restore them.
 
-        One's own number of threads; gradients on, autocast off; cuDNN deterministic, without TF32.
+        One's own number of threads; gradients on, autocast off; cuDNN deterministic, without TF32;
+        attention by its ordinary operators, of which passes see more than of fused layers.
         """
-        threads = torch.get_num_threads()
+        threads, fused = torch.get_num_threads(), torch.backends.mha.get_fastpath_enabled()
         torch.set_num_threads(self.threads)
+        torch.backends.mha.set_fastpath_enabled(False)
         try:
             with (
                 torch.inference_mode(False),
@@ -115,6 +117,7 @@ class ProxyEngine:
                 yield
         finally:
             torch.set_num_threads(threads)
+            torch.backends.mha.set_fastpath_enabled(fused)
 
     def _attempt(self, compute: Callable[[], T]) -> tuple[T | None, str | None, float]:
         """Run with random numbers of its own; return the result or a reason, and the seconds."""

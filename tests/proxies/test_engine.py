@@ -136,6 +136,18 @@ def test_results_are_named_as_asked():
     assert scores["macs"] == 4
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_fused_attention_comes_back_as_it_was(fused):
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fused)
+    try:
+        with ProxyEngine().session():
+            assert not torch.backends.mha.get_fastpath_enabled()
+        assert torch.backends.mha.get_fastpath_enabled() == fused
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_cuda_gives_the_same_scores():
