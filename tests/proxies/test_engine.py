@@ -136,6 +136,30 @@ def test_results_are_named_as_asked():
     assert scores["macs"] == 4
 
 
+IN_TRAINING = {
+    *("activations", "activations_and_parameters", "channels", "class_jacobian", "curvature"),
+    *("gradients", "halves", "jacobian", "signs", "tangent_kernel", "training"),
+}
+"""Passes that run the minibatch with dropout, seeded."""
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in of_networks() if registry.get(name).reads not in IN_TRAINING]
+)
+def test_dropout_takes_no_part(name):
+    def network(chance):
+        torch.manual_seed(0)
+        layers = []
+        for channels in (3, 4, 4):
+            block = nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()
+            layers += [nn.Sequential(*block), nn.Dropout(chance)]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+
+    inputs = case("Plain", 1)[1]
+    expected, found = (score_model(network(p), inputs, proxies=[name])[name] for p in (0.0, 0.5))
+    assert found == expected
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_fused_attention_comes_back_as_it_was(fused):
     before = torch.backends.mha.get_fastpath_enabled()
