@@ -183,7 +183,8 @@ def activations_eval(run: Run) -> Patterns | Kernels:
         torch.no_grad(),
         recording_signs(run, calls),
     ):
-        stack(run.tensors(), run.inputs())
+        outputs = stack(run.tensors(), run.inputs())
+    run.finite(outputs)
     return _patterns(run, calls)
 
 
@@ -211,7 +212,8 @@ def _regions(run: Run, shape: tuple[int, ...]) -> Regions:
         noise = gaussian(run, REGION_INPUTS, *shape)
         calls = list[Signs]()
         with normalising_by_batch(stack), torch.no_grad(), SignRecorder(REGION_INPUTS, calls):
-            stack(tensors, noise)
+            outputs = stack(tensors, noise)
+        run.finite(outputs)
         signs = [call.on[0].flatten(1) for call in _patterns(run, calls).calls]
         codes.append(np.packbits(torch.cat(signs, 1).cpu().numpy(), axis=1))
     return Regions(np.concatenate(codes))

@@ -57,7 +57,8 @@ def blocks(run: Run) -> list[Block]:
     calls: list[Block] = []
     recording = _recording(blocks_of(stack), inputs, calls)
     with normalising_by_batch(stack), out_of_place(stack), recording:
-        stack(tensors, inputs)
+        outputs = stack(tensors, inputs)
+    run.finite(outputs)
     if not calls:
         raise ValueError("the network has no block that maps features to features")
     return calls

@@ -74,7 +74,8 @@ def _feature_maps(run: Run, shape: Sequence[int]) -> FeatureMaps:
     with normalising_by_batch(stack), torch.no_grad(), contextlib.ExitStack() as hooks:
         for part in set(stack.parts.values()):
             hooks.callback(part.register_forward_hook(record).remove)
-        stack(run.tensors(), gaussian(run, 1, *shape))
+        outputs = stack(run.tensors(), gaussian(run, 1, *shape))
+    run.finite(outputs)
     if not maps:
         raise ValueError("no module of the network returns feature maps")
     return FeatureMaps(maps)

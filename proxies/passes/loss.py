@@ -100,7 +100,7 @@ def forward(run: Run) -> Forward:
     taping = tape if "curvature" in run.wanted else nullcontext()
     with training(stack), out_of_place(stack), recording, watching, taping:
         logits = stack(tensors, inputs)
-    return Forward(inputs, weights, leaves, logits, outputs, signs, tape.operations)
+    return Forward(inputs, weights, leaves, run.finite(logits), outputs, signs, tape.operations)
 
 
 @register_pass("loss")

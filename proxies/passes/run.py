@@ -154,6 +154,15 @@ class Run:
             return tensor
         return tensor.contiguous(memory_format=self.stack.memory_format)
 
+    def finite(self, outputs: Tensor) -> Tensor:
+        """Return what the stack returned; raises ``ValueError`` where that is not finite.
+
+        Networks that run as one are not looked at.
+        """
+        if isinstance(self.stack, Single) and not bool(outputs.isfinite().all()):
+            raise ValueError("the network returns values that are not finite")
+        return outputs
+
     @contextlib.contextmanager
     def _chance(self) -> Iterator[None]:
         """Give a pass random numbers of its own, the same whatever ran before."""

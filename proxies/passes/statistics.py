@@ -196,6 +196,7 @@ def _forwards(run: Run, tensors: dict[str, Tensor], inputs: Tensor) -> _Forwards
     recorder = _Recorder()
     with normalising_by_batch(stack), out_of_place(stack), recorder:
         outputs = stack(tensors, inputs)
+    run.finite(outputs)
     found = [parts for call in recorder.calls if (parts := recorder.unit(call))]
     found = [parts for parts in found if not parts.stem] or found
     if not found:

@@ -160,6 +160,42 @@ def test_dropout_takes_no_part(name):
     assert found == expected
 
 
+DRAWN = {"blocks", "entropies", "gains", "movement", "statistics"}
+"""Passes that draw weights of their own."""
+
+COUNTED = {"operations", "parameters"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "name", [name for name in of_networks() if registry.get(name).reads not in DRAWN | COUNTED]
+)
+def test_weights_that_are_not_finite_are_nan_with_their_reason(name, value):
+    model, inputs, targets = case("Residual", 1)
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = value
+    with pytest.warns(UserWarning, match=f"{name} is NaN: .* finite"):
+        assert math.isnan(score_model(model, inputs, targets, [name])[name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n in of_networks() if registry.get(n).reads not in {*COUNTED, "weights", "movement"}],
+)
+def test_networks_that_return_nan_have_no_score(name):
+    class Undefined(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images):
+            return self.inner(images) * math.nan
+
+    model, inputs, targets = case("Residual", 1)
+    with pytest.warns(UserWarning, match=f"{name} is NaN: .* finite"):
+        assert math.isnan(score_model(Undefined(model), inputs, targets, [name])[name])
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_fused_attention_comes_back_as_it_was(fused):
     before = torch.backends.mha.get_fastpath_enabled()
