@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -158,6 +158,9 @@ def score_model(
         dtype: precision of the proxies that leave it open.
         output: picks the tensor to score from what the model returns, if that is none itself.
 
+    Proxies that sum over weights take those of convolutions and linear layers; other parameters,
+    as attention's joint projection and recurrent layers, take no part in the sum.
+
     Returns a value for each name. A score that could not be computed is NaN, and a warning says
     why. Raises :class:`UsageError` for unknown names, for inputs or targets that make no sense,
     and for a model that returns no tensor.
@@ -185,6 +188,13 @@ def explained_scores(
     """Score as :func:`score_model` does; return the values, and why which of them are NaN."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}.")
+    if not isinstance(proxies, Collection) or not all(isinstance(name, str) for name in proxies):
+        raise UsageError(f"proxies must be names of proxies, as ['synflow'], not {proxies!r}.")
+    if output is not None and not callable(output):
+        raise UsageError(
+            "output must be a function of what the model returns, as lambda result: result[0], "
+            f"not {output!r}."
+        )
     specs = [registry.get(name) for name in proxies]
     engine = ProxyEngine(device, dtype=dtype)
     stack = Single(model, output)

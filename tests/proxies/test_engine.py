@@ -130,6 +130,27 @@ def test_requests_that_make_no_sense_are_refused():
         score_model("resnet", torch.ones(1, 2))
 
 
+@pytest.mark.parametrize("proxies", [None, 3, [3], ["synflow", None]])
+def test_proxies_that_are_no_names_are_refused(proxies):
+    with pytest.raises(UsageError, match="proxies must be names of proxies"):
+        score_model(nn.Linear(2, 2), torch.ones(1, 2), proxies=proxies)
+
+
+def test_an_output_that_picks_nothing_is_refused():
+    with pytest.raises(UsageError, match=r"output must be a function .*, not 'a'"):
+        score_model(nn.Linear(2, 2), torch.ones(1, 2), output="a")
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in of_networks() if registry.get(n).needs_labels and n != "epe_nas"]
+)
+def test_a_loss_of_one_class_is_nan_with_its_reason(name):
+    model, inputs, targets = case("Residual", 1)
+    model = nn.Sequential(model, nn.Linear(10, 1))
+    with pytest.warns(UserWarning, match=f"{name} is NaN: .*single class is always 0"):
+        assert math.isnan(score_model(model, inputs, 0 * targets, [name])[name])
+
+
 def test_results_are_named_as_asked():
     scores = score_model(nn.Linear(2, 2), torch.ones(1, 2), proxies=["macs", "synaptic_flow"])
     assert list(scores) == ["macs", "synaptic_flow"]
