@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -101,10 +101,12 @@ class ProxyEngine:
         """Compute reproducibly inside, whatever the caller's settings of torch, and restore them.
 
         One's own number of threads; gradients on, autocast off; tensors float32 on the CPU unless
-        told otherwise, multiplied in full precision; cuDNN deterministic, without TF32.
+        told otherwise, multiplied in full precision; cuDNN deterministic, without TF32; attention
+        by its ordinary operators, of which passes see more than of fused layers.
         """
-        threads = torch.get_num_threads()
+        threads, fused = torch.get_num_threads(), torch.backends.mha.get_fastpath_enabled()
         torch.set_num_threads(self.threads)
+        torch.backends.mha.set_fastpath_enabled(False)
         try:
             with (
                 usual_defaults(),
@@ -118,6 +120,7 @@ class ProxyEngine:
                 yield
         finally:
             torch.set_num_threads(threads)
+            torch.backends.mha.set_fastpath_enabled(fused)
 
     def _attempt(self, compute: Callable[[], T]) -> tuple[T | None, str | None, float]:
         """Run with random numbers of its own; return the result or a reason, and the seconds."""
@@ -154,6 +157,9 @@ def score_model(
         dtype: precision of the proxies that leave it open.
         output: picks the tensor to score from what the model returns, if that is none itself.
 
+    Proxies that sum over weights take those of convolutions and linear layers; other parameters,
+    as attention's joint projection and recurrent layers, take no part in the sum.
+
     Returns a value for each name. A score that could not be computed is NaN, and a warning says
     why. Raises :class:`UsageError` for unknown names, for inputs or targets that make no sense,
     and for a model that returns no tensor.
@@ -181,6 +187,13 @@ def explained_scores(
     """Score as :func:`score_model` does; return the values, and why which of them are NaN."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch.nn.Module, not {type(model).__name__}.")
+    if not isinstance(proxies, Collection) or not all(isinstance(name, str) for name in proxies):
+        raise UsageError(f"proxies must be names of proxies, as ['synflow'], not {proxies!r}.")
+    if output is not None and not callable(output):
+        raise UsageError(
+            "output must be a function of what the model returns, as lambda result: result[0], "
+            f"not {output!r}."
+        )
     specs = [registry.get(name) for name in proxies]
     engine = ProxyEngine(device, dtype=dtype)
     stack = Single(model, output)

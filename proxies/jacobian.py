@@ -23,6 +23,8 @@ def jacob_cov(record: Jacobian) -> Tensor:
     """
     import torch
 
+    if record.rows.shape[1] < 2:
+        raise ValueError("one example has no other to correlate with; give two or more")
     correlations = torch.stack([torch.corrcoef(rows) for rows in record.rows.double()])
     defined = correlations.isfinite().flatten(1).all(1)
     shifted = torch.linalg.eigvalsh(correlations[defined]) + _K

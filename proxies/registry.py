@@ -266,7 +266,8 @@ def _literals(name: str) -> dict[str, Any]:
             case ast.Call(func=ast.Name(), args=[], keywords=found):
                 return {str(entry.arg): ast.literal_eval(entry.value) for entry in found}
     raise UsageError(
-        f"proxy={name} cannot be read; write settings as in reduced_training(epochs=3,step=32)."
+        f"proxy={name} cannot be read; "
+        "write settings as in reduced_training(epochs=3,batch_size=32)."
     )
 
 

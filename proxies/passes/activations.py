@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from proxies.passes.drawing import gaussian
-from proxies.passes.modes import initial_statistics, training
+from proxies.passes.modes import initial_statistics, normalising_by_batch, training
 from proxies.passes.run import Run, register_pass
 from proxies.stack import Branching, Grouped
 from spaces.grouped import GroupedReLU
@@ -183,13 +183,16 @@ def activations_eval(run: Run) -> Patterns | Kernels:
         torch.no_grad(),
         recording_signs(run, calls),
     ):
-        stack(run.tensors(), run.inputs())
+        outputs = stack(run.tensors(), run.inputs())
+    run.finite(outputs)
     return _patterns(run, calls)
 
 
 @register_pass("regions")
 def regions(run: Run) -> Regions:
-    """Run three batches of 1,000 small standard normal inputs in training mode.
+    """Run three batches of 1,000 small standard normal inputs.
+
+    BatchNorm normalises by each batch, and dropout is off.
 
     Inputs have the channels of the minibatch's and sides of 3; where the network cannot take
     these, of 4, 8, 16 and so on, up to the minibatch's own.
@@ -208,8 +211,9 @@ def _regions(run: Run, shape: tuple[int, ...]) -> Regions:
     for _ in range(REGION_BATCHES):
         noise = gaussian(run, REGION_INPUTS, *shape)
         calls = list[Signs]()
-        with training(stack), torch.no_grad(), SignRecorder(REGION_INPUTS, calls):
-            stack(tensors, noise)
+        with normalising_by_batch(stack), torch.no_grad(), SignRecorder(REGION_INPUTS, calls):
+            outputs = stack(tensors, noise)
+        run.finite(outputs)
         signs = [call.on[0].flatten(1) for call in _patterns(run, calls).calls]
         codes.append(np.packbits(torch.cat(signs, 1).cpu().numpy(), axis=1))
     return Regions(np.concatenate(codes))

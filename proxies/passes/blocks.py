@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from proxies.passes.drawing import gaussian, gaussian_weights
-from proxies.passes.modes import out_of_place, training
+from proxies.passes.modes import normalising_by_batch, out_of_place
 from proxies.passes.run import Run, register_pass
 from proxies.stack import Stack
 
@@ -38,11 +38,12 @@ class PerBlock:
 
 @register_pass("blocks")
 def blocks(run: Run) -> list[Block]:
-    """Run 64 inputs ~ N(0, 1) in training mode, block by block, and keep what each was given.
+    """Run 64 inputs ~ N(0, 1), block by block, and keep what each was given.
 
-    Weights are drawn by the pass from N(0, 2 / fan in). The list starts at the first block that
-    is given features rather than the input itself: one that is given the input is a stem. Calls
-    that do not map [N, c, positions...] to [N, c', positions'...] are left out.
+    BatchNorm normalises by the 64, and dropout is off. Weights are drawn by the pass from
+    N(0, 2 / fan in). The list starts at the first block that is given features rather than the
+    input itself: one that is given the input is a stem. Calls that do not map
+    [N, c, positions...] to [N, c', positions'...] are left out.
 
     A network may list its blocks with a method ``blocks()``. Otherwise containers (Sequential,
     ModuleList, ModuleDict) are opened, from the network itself inwards, as far as what they hold
@@ -54,8 +55,10 @@ def blocks(run: Run) -> list[Block]:
     tensors = gaussian_weights(run, lambda fan_in: (2 / fan_in) ** 0.5)
     inputs = gaussian(run, _EXAMPLES, *run.batch.inputs.shape[1:])
     calls: list[Block] = []
-    with training(stack), out_of_place(stack), _recording(blocks_of(stack), inputs, calls):
-        stack(tensors, inputs)
+    recording = _recording(blocks_of(stack), inputs, calls)
+    with normalising_by_batch(stack), out_of_place(stack), recording:
+        outputs = stack(tensors, inputs)
+    run.finite(outputs)
     if not calls:
         raise ValueError("the network has no block that maps features to features")
     return calls

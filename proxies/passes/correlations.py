@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from proxies.passes.drawing import gaussian
-from proxies.passes.modes import training
+from proxies.passes.modes import normalising_by_batch
 from proxies.passes.run import Run, register_pass
 
 _SIDE: Final = 64
@@ -50,8 +50,8 @@ def class_jacobian(run: Run) -> ClassJacobian:
 def feature_maps(run: Run) -> FeatureMaps:
     """Record what every module, the whole network included, returns for one standard normal input.
 
-    The input has the shape of the minibatch's; the network is in training mode. Outputs without
-    positions (two dimensions) are left out.
+    The input has the shape of the minibatch's; BatchNorm normalises by it, and dropout is off.
+    Outputs without positions (two dimensions) are left out.
     """
     return _feature_maps(run, run.batch.inputs.shape[1:])
 
@@ -71,10 +71,11 @@ def _feature_maps(run: Run, shape: Sequence[int]) -> FeatureMaps:
         if isinstance(output, Tensor) and output.dim() > 2:
             maps.append(output[0].flatten(1).clone())
 
-    with training(stack), torch.no_grad(), contextlib.ExitStack() as hooks:
+    with normalising_by_batch(stack), torch.no_grad(), contextlib.ExitStack() as hooks:
         for part in set(stack.parts.values()):
             hooks.callback(part.register_forward_hook(record).remove)
-        stack(run.tensors(), gaussian(run, 1, *shape))
+        outputs = stack(run.tensors(), gaussian(run, 1, *shape))
+    run.finite(outputs)
     if not maps:
         raise ValueError("no module of the network returns feature maps")
     return FeatureMaps(maps)

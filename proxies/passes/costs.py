@@ -35,7 +35,9 @@ def operations(run: Run) -> Count:
 
     A multiply-add of a convolution, matrix product or attention counts 1; normalisation 2 an
     element; an activation 1 an element; pooling 1 an element of each window. Sums of branches and
-    biases are free. These are the conventions of the NAS-Bench-201 table.
+    biases are free. These are the conventions of the NAS-Bench-201 table. Fused recurrent layers
+    count as the products and activations that they are made of. Raises ``ValueError`` for products
+    that no rule counts, and for operators of libraries other than torch.
 
     Counted on the operators that torch dispatches rather than on modules, so that functional
     code counts too; and on a real example, since convolutional networks run faster on one image
@@ -98,6 +100,19 @@ _POOLS: Final = {
     }.items()
 }
 _GLOBAL_POOLS: Final = _operators("mean", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+_UNCOUNTED: Final = _operators(
+    "_trilinear",
+    "addbmm",
+    "_grouped_mm",
+    "_native_multi_head_attention",
+    "_transformer_encoder_layer_fwd",
+)
+_LSTM: Final = 5
+"""Activations of each unit and step."""
+
+_GRU: Final = 3
+_CUDNN_MODES: Final = (1, 1, _LSTM, _GRU)
+_NAMESPACES: Final = ("aten", "prim", "prims", "profiler")
 
 
 def _first(result: Any) -> Tensor:
@@ -116,11 +131,50 @@ def _pooling(dimensions: int) -> Callable[..., int]:
     return count
 
 
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    pairs = query.shape[:-1].numel() * key.shape[-2]
+    return pairs * (query.shape[-1] + value.shape[-1])
+
+
+def _cell(activations: int) -> Callable[..., int]:
+    return lambda *_, result, **__: activations * _first(result).numel()
+
+
+def _onednn_lstm(features: Tensor, of_input: Tensor, of_state: Tensor, *_: Any, **__: Any) -> int:
+    units = of_state.shape[1]
+    step = of_input.numel() + of_state.numel() + _LSTM * units
+    return features.shape[:-1].numel() * step
+
+
+def _cudnn_rnn(
+    features: Tensor,
+    weights: list[Tensor],
+    stride: int,
+    buffer: Tensor | None,
+    state: Tensor,
+    cell: Tensor | None,
+    mode: int,
+    units: int,
+    *_: Any,
+    **__: Any,
+) -> int:
+    products = sum(weight.numel() for weight in weights if weight.dim() == 2)
+    step = products + _CUDNN_MODES[mode] * units * len(state)
+    return features.shape[:-1].numel() * step
+
+
 _COUNTS: Final[Mapping[Any, Callable[..., int]]] = {
     **dict.fromkeys(_NORMS, lambda *_, result, **__: 2 * _first(result).numel()),
     **dict.fromkeys(_ACTIVATIONS, lambda *_, result, **__: _first(result).numel()),
     **dict.fromkeys(_GLOBAL_POOLS, lambda features, *_, **__: features.numel()),
     **{pool: _pooling(n) for n, pools in _POOLS.items() for pool in pools},
+    **dict.fromkeys(_operators("mv", "dot"), lambda factor, *_, **__: factor.numel()),
+    **dict.fromkeys(_operators("addmv"), lambda term, factor, *_, **__: factor.numel()),
+    **dict.fromkeys(_operators("_thnn_fused_lstm_cell"), _cell(_LSTM)),
+    **dict.fromkeys(_operators("_thnn_fused_gru_cell"), _cell(_GRU)),
+    **dict.fromkeys(_operators("_scaled_dot_product_flash_attention_for_cpu"), _attention),
+    **dict.fromkeys(_operators("mkldnn_rnn_layer"), _onednn_lstm),
+    **dict.fromkeys(_operators("_cudnn_rnn"), _cudnn_rnn),
 }
 
 
@@ -139,4 +193,6 @@ class _OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.total += flop_registry[operator](*args, **kwargs, out_val=result) // 2
         elif operator in _COUNTS:
             self.total += _COUNTS[operator](*args, **kwargs, result=result)
+        elif operator in _UNCOUNTED or func.namespace not in _NAMESPACES:
+            raise ValueError(f"the multiply-adds of {operator} cannot be counted")
         return result

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from proxies.passes.drawing import gaussian, gaussian_weights
-from proxies.passes.modes import BATCH_NORMS, training
+from proxies.passes.modes import BATCH_NORMS, normalising_by_batch
 from proxies.passes.run import Run, register_pass
 from proxies.stack import Stack
 
@@ -36,8 +36,8 @@ class Movement:
 def movement(run: Run) -> Movement:
     """Compare the features of inputs x ~ N(0, 1) and x + 0.01 e, e ~ N(0, 1): 16 of each.
 
-    All weights are drawn from N(0, 1) by the pass. Both forward passes run in training mode,
-    BatchNorm on the statistics of the 16; the variances are those of x.
+    All weights are drawn from N(0, 1) by the pass. BatchNorm normalises by the statistics of the
+    16, dropout is off; the variances are those of x.
 
     The features are the last tensor [N, channels, positions...] of more than one position that
     any operator of the forward pass returned: what global pooling or flattening is given. They
@@ -50,7 +50,7 @@ def movement(run: Run) -> Movement:
     inputs = gaussian(run, *shape)
     moved = inputs + _STEP * gaussian(run, *shape)
     variances: list[Tensor] = []
-    with training(stack), torch.no_grad():
+    with normalising_by_batch(stack), torch.no_grad():
         with _measuring(stack, variances), _LastFeatures() as here:
             stack(tensors, inputs)
         with _LastFeatures() as there:

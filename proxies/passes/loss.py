@@ -100,7 +100,7 @@ def forward(run: Run) -> Forward:
     taping = tape if "curvature" in run.wanted else nullcontext()
     with training(stack), out_of_place(stack), recording, watching, taping:
         logits = stack(tensors, inputs)
-    return Forward(inputs, weights, leaves, logits, outputs, signs, tape.operations)
+    return Forward(inputs, weights, leaves, run.finite(logits), outputs, signs, tape.operations)
 
 
 @register_pass("loss")
@@ -183,6 +183,15 @@ def weights(run: Run) -> Layers:
     return Layers(stack.size, [Layer(w.name, row, row, w.members) for w, row in rows])
 
 
+def check_logits(logits: Tensor) -> None:
+    """Raise ``ValueError`` unless [K, N, ...] are logits of two classes or more for each input."""
+    if logits.dim() != 3:
+        shape = list(logits.shape[1:])
+        raise ValueError(f"the loss needs one row of class logits per input, not {shape}")
+    if logits.shape[-1] == 1:
+        raise ValueError("the cross entropy of a single class is always 0; give two or more logits")
+
+
 def _forwards(run: Run) -> Curvature:
     pass_, loss, targets = run.record("forward"), run.record("loss"), run.batch.targets
     assert targets is not None
@@ -222,9 +231,7 @@ def _cross_entropy(run: Run, logits: Tensor) -> Tensor:
     """Mean cross entropy of each network, summed over the stack."""
     targets = run.batch.targets
     assert targets is not None
-    if logits.dim() != 3:
-        shape = list(logits.shape[1:])
-        raise ValueError(f"the loss needs one row of class logits per input, not {shape}")
+    check_logits(logits)
     total = functional.cross_entropy(
         logits.flatten(0, 1), targets.repeat(run.stack.size), reduction="sum"
     )

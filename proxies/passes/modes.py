@@ -31,10 +31,13 @@ def training(stack: Stack, mode: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def normalising_by_batch(stack: Stack) -> Iterator[None]:
-    """Put every part in evaluation mode, but BatchNorm, which normalises by the batch."""
+    """Put every part in evaluation mode, but BatchNorm, which normalises by the batch.
+
+    So does everything else that would normalise by running statistics.
+    """
     with training(stack, False):
         for part in stack.parts.values():
-            if isinstance(part, BATCH_NORMS):
+            if hasattr(part, "running_mean"):
                 part.training = True
         yield
 

@@ -154,6 +154,15 @@ class Run:
             return tensor
         return tensor.contiguous(memory_format=self.stack.memory_format)
 
+    def finite(self, outputs: Tensor) -> Tensor:
+        """Return what the stack returned; raises ``ValueError`` where that is not finite.
+
+        Networks that run as one are not looked at.
+        """
+        if isinstance(self.stack, Single) and not bool(outputs.isfinite().all()):
+            raise ValueError("the network returns values that are not finite")
+        return outputs
+
     def seconds(self, name: str) -> float:
         """Time that a pass takes on its own, with those that it builds on."""
         return self._seconds.get(name, 0.0)

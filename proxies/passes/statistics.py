@@ -2,10 +2,10 @@
 
 Akhauri et al. 2022, "EZNAS: Evolving Zero-Cost Proxies for Neural Architecture Scoring". A *unit*
 is a convolution whose output BatchNorm is given, with the ReLU before it or, where there is none,
-the one after it. The network gets weights of the pass's own, N(0, 2 / fan out), runs in training
-mode on 16 inputs, and the sum of its outputs is differentiated: no loss, no labels. Three kinds
-of inputs: *data*, the first 16 of the minibatch; *noise*, N(0, 1); *perturbed*, data with noise of
-variance 0.01, of which the difference to data is kept.
+the one after it. The network gets weights of the pass's own, N(0, 2 / fan out), and runs on 16
+inputs, by which BatchNorm normalises; dropout is off. The sum of its outputs is differentiated: no
+loss, no labels. Three kinds of inputs: *data*, the first 16 of the minibatch; *noise*, N(0, 1);
+*perturbed*, data with noise of variance 0.01, of which the difference to data is kept.
 
 ==================  ========================  =======================  =========================
 unit                input                     preactivation            activation
@@ -36,7 +36,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from proxies.passes.drawing import gaussian, gaussian_weights
-from proxies.passes.modes import out_of_place, training
+from proxies.passes.modes import normalising_by_batch, out_of_place
 from proxies.passes.run import Run, register_pass
 from spaces.proxy_programs.formula import SCENARIOS
 from spaces.proxy_programs.operations import Values
@@ -194,8 +194,9 @@ def _forwards(run: Run, tensors: dict[str, Tensor], inputs: Tensor) -> _Forwards
     }
     inputs = run.laid_out(inputs.detach().clone())
     recorder = _Recorder()
-    with training(stack), out_of_place(stack), recorder:
+    with normalising_by_batch(stack), out_of_place(stack), recorder:
         outputs = stack(tensors, inputs)
+    run.finite(outputs)
     found = [parts for call in recorder.calls if (parts := recorder.unit(call))]
     found = [parts for parts in found if not parts.stem] or found
     if not found:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from proxies.passes import modes
+from proxies.passes.loss import check_logits
 from proxies.passes.run import Run, register_pass
 
 LEARNING_RATE: Final = 0.1
@@ -49,7 +50,7 @@ def training(run: Run) -> Callable[..., Training]:
     BatchNorm validates by running statistics where it has them, else by the held-out examples.
 
     The function raises ``ValueError`` for a single example, and for outputs that are not one row
-    of logits per example.
+    of logits of two classes or more per example.
     """
 
     def train(*, epochs: int, resolution: int | None, batch_size: int) -> Training:
@@ -109,9 +110,7 @@ def _split(targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross entropy of each of K networks, [K]."""
-    if logits.dim() != 3:
-        shape = list(logits.shape[1:])
-        raise ValueError(f"the loss needs one row of class logits per input, not {shape}")
+    check_logits(logits)
     each = functional.cross_entropy(
         logits.flatten(0, 1), targets.repeat(len(logits)), reduction="none"
     )

@@ -93,7 +93,7 @@ def _words(text: str) -> list[str]:
 def _show(args: argparse.Namespace) -> None:
     """List what a store holds: a line for each proxy, network and setting."""
     with open_scores(args.store) as scores:
-        contexts = _picked(scores, args)
+        contexts = _some(scores, args) if _picking(args) else list(scores.contexts())
     if args.json:
         for context in contexts:
             print(json.dumps(context._asdict()))
@@ -147,7 +147,7 @@ def _merge(args: argparse.Namespace) -> None:
 
 def _prune(args: argparse.Namespace) -> None:
     """Delete scores by space, proxy, version, init, seed or minibatch; needs --yes."""
-    if not any(getattr(args, name) for name in _FIELDS):
+    if not _picking(args):
         options = ", ".join(f"--{name}" for name in _FIELDS)
         raise UsageError(f"prune needs to know what to delete; give one or more of: {options}.")
     with open_scores(args.store) as store:
@@ -160,6 +160,10 @@ def _prune(args: argparse.Namespace) -> None:
             print(f"{_count(contexts)} deleted from {store.address}")
         else:
             print(f"{_count(contexts)} would be deleted from {store.address}; repeat with --yes.")
+
+
+def _picking(args: argparse.Namespace) -> bool:
+    return any(getattr(args, name) for name in _FIELDS)
 
 
 def _picked(scores: Scores, args: argparse.Namespace) -> list[Context]:

@@ -228,6 +228,13 @@ def test_dead_branches_count():
 # -- evaluation mode ------------------------------------------------------------------------------
 
 
+def test_transformers_show_their_relus():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True)
+    scores = score_model(layer, torch.randn(4, 5, 8), proxies=["naswot", "naswot_eval"])
+    assert math.isfinite(scores["naswot"])
+    assert scores["naswot_eval"] == scores["naswot"]
+
+
 def test_fresh_batch_norms_are_alike_with_and_without_running_statistics():
     def model(running):
         torch.manual_seed(0)

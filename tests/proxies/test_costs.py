@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,93 @@ def test_nasbench201_agrees_with_its_table(dataset):
         base = {"cifar10": 73306, "cifar100": 79156, "ImageNet16-120": 80456}[dataset]
         assert score["flops"] / 1e6 == pytest.approx(table, rel=0.01)
         assert score["params"] == base + 243040 * conv3 + 28000 * conv1
+
+
+class First(nn.Module):
+    """Gives the first of what a layer returns."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs):
+        return self.layer(inputs)[0]
+
+
+@pytest.mark.parametrize(
+    "layer,products,activations",
+    [
+        (nn.LSTM(6, 4), 4 * 4 * (6 + 4), 5 * 4),
+        (nn.LSTM(6, 4, bias=False, bidirectional=True), 2 * 4 * 4 * (6 + 4), 2 * 5 * 4),
+        (nn.LSTM(6, 4, num_layers=2), 4 * 4 * (6 + 4 + 4 + 4), 2 * 5 * 4),
+        (nn.LSTM(6, 4, proj_size=3), 4 * 4 * (6 + 3) + 4 * 3, 5 * 4),
+        (nn.GRU(6, 4), 3 * 4 * (6 + 4), 3 * 4),
+        (nn.GRU(6, 4, num_layers=2, bidirectional=True), 6 * 4 * (6 + 4 + 8 + 4), 4 * 3 * 4),
+        (nn.RNN(6, 4), 4 * (6 + 4), 4),
+        (nn.RNN(6, 4, nonlinearity="relu", bias=False), 4 * (6 + 4), 4),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_recurrent_layers_count_each_step(layer, products, activations):
+    layer.batch_first = True
+    assert costs(First(layer), 9, 6)["flops"] == 9 * (products + activations)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_count_alike_on_cuda(kind):
+    model, inputs = First(kind(6, 4, 2, batch_first=True, bidirectional=True)), torch.ones(1, 9, 6)
+    on_cpu, on_cuda = (
+        score_model(model, inputs, proxies=["flops"], device=device) for device in ("cpu", "cuda")
+    )
+    assert on_cuda == on_cpu
+
+
+def test_transformers_count():
+    layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    tokens = 7
+    expected = (
+        tokens * 32 * (3 * 32 + 32 + 2 * 64)  # projections and the two linear layers
+        + 2 * tokens * tokens * 32  # products of queries with keys, and of chances with values
+        + tokens * 64  # ReLU
+        + 2 * 2 * tokens * 32  # LayerNorm
+    )
+    assert costs(layer, tokens, 32)["flops"] == expected
+    assert costs(nn.TransformerEncoder(layer, 2), tokens, 32)["flops"] == 2 * expected
+
+
+def test_products_with_vectors_count():
+    class Vectors(nn.Module):
+        def forward(self, inputs):
+            scores = torch.mv(inputs[0], inputs[0, 0])
+            return torch.addmv(scores, inputs[0], inputs[0, 1]) + torch.dot(scores, scores)
+
+    assert costs(Vectors(), 3, 5)["flops"] == 15 + 15 + 3
+
+
+def test_what_cannot_be_counted_is_nan_with_its_reason():
+    class Bilinear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Bilinear(3, 3, 2)
+
+        def forward(self, inputs):
+            return self.layer(inputs, inputs)
+
+    with pytest.warns(UserWarning, match="flops is NaN: .*aten._trilinear cannot be counted"):
+        assert math.isnan(score_model(Bilinear(), torch.ones(1, 3), proxies=["flops"])["flops"])
+
+
+def test_operators_of_other_libraries_are_nan_with_their_reason():
+    @torch.library.custom_op("assay_tests::double", mutates_args=())
+    def double(inputs: torch.Tensor) -> torch.Tensor:
+        return 2 * inputs
+
+    class Foreign(nn.Module):
+        def forward(self, inputs):
+            return double(inputs)
+
+    with pytest.warns(UserWarning, match="flops is NaN: .*assay_tests.double cannot be counted"):
+        assert math.isnan(score_model(Foreign(), torch.ones(1, 3), proxies=["flops"])["flops"])

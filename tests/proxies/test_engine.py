@@ -130,10 +130,103 @@ def test_requests_that_make_no_sense_are_refused():
         score_model("resnet", torch.ones(1, 2))
 
 
+@pytest.mark.parametrize("proxies", [None, 3, [3], ["synflow", None]])
+def test_proxies_that_are_no_names_are_refused(proxies):
+    with pytest.raises(UsageError, match="proxies must be names of proxies"):
+        score_model(nn.Linear(2, 2), torch.ones(1, 2), proxies=proxies)
+
+
+def test_an_output_that_picks_nothing_is_refused():
+    with pytest.raises(UsageError, match=r"output must be a function .*, not 'a'"):
+        score_model(nn.Linear(2, 2), torch.ones(1, 2), output="a")
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in of_networks() if registry.get(n).needs_labels and n != "epe_nas"]
+)
+def test_a_loss_of_one_class_is_nan_with_its_reason(name):
+    model, inputs, targets = case("Residual", 1)
+    model = nn.Sequential(model, nn.Linear(10, 1))
+    with pytest.warns(UserWarning, match=f"{name} is NaN: .*single class is always 0"):
+        assert math.isnan(score_model(model, inputs, 0 * targets, [name])[name])
+
+
 def test_results_are_named_as_asked():
     scores = score_model(nn.Linear(2, 2), torch.ones(1, 2), proxies=["macs", "synaptic_flow"])
     assert list(scores) == ["macs", "synaptic_flow"]
     assert scores["macs"] == 4
+
+
+IN_TRAINING = {
+    *("activations", "activations_and_parameters", "channels", "class_jacobian", "curvature"),
+    *("gradients", "halves", "jacobian", "signs", "tangent_kernel", "training"),
+}
+"""Passes that run the minibatch with dropout, seeded."""
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in of_networks() if registry.get(name).reads not in IN_TRAINING]
+)
+def test_dropout_takes_no_part(name):
+    def network(chance):
+        torch.manual_seed(0)
+        layers = []
+        for channels in (3, 4, 4):
+            block = nn.Conv2d(channels, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU()
+            layers += [nn.Sequential(*block), nn.Dropout(chance)]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+
+    inputs = case("Plain", 1)[1]
+    expected, found = (score_model(network(p), inputs, proxies=[name])[name] for p in (0.0, 0.5))
+    assert found == expected
+
+
+DRAWN = {"blocks", "entropies", "gains", "movement", "statistics"}
+"""Passes that draw weights of their own."""
+
+COUNTED = {"operations", "parameters"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "name", [name for name in of_networks() if registry.get(name).reads not in DRAWN | COUNTED]
+)
+def test_weights_that_are_not_finite_are_nan_with_their_reason(name, value):
+    model, inputs, targets = case("Residual", 1)
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] = value
+    with pytest.warns(UserWarning, match=f"{name} is NaN: .* finite"):
+        assert math.isnan(score_model(model, inputs, targets, [name])[name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n for n in of_networks() if registry.get(n).reads not in {*COUNTED, "weights", "movement"}],
+)
+def test_networks_that_return_nan_have_no_score(name):
+    class Undefined(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, images):
+            return self.inner(images) * math.nan
+
+    model, inputs, targets = case("Residual", 1)
+    with pytest.warns(UserWarning, match=f"{name} is NaN: .* finite"):
+        assert math.isnan(score_model(Undefined(model), inputs, targets, [name])[name])
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_fused_attention_comes_back_as_it_was(fused):
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fused)
+    try:
+        with ProxyEngine().session():
+            assert not torch.backends.mha.get_fastpath_enabled()
+        assert torch.backends.mha.get_fastpath_enabled() == fused
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @pytest.mark.cuda

@@ -279,6 +279,12 @@ def test_a_dead_network_has_no_jacobian_to_correlate():
     assert scores["grad_norm"] == scores["snip"] == scores["grasp"] == 0
 
 
+def test_one_example_has_none_to_correlate_with():
+    with pytest.warns(UserWarning, match="jacob_cov is NaN: .*give two or more"):
+        scores = score_model(nn.Linear(3, 4), torch.randn(1, 3), proxies=["jacob_cov"])
+    assert math.isnan(scores["jacob_cov"])
+
+
 def test_logits_of_another_shape_have_no_loss():
     model = nn.Conv2d(3, 4, 3)
     with pytest.warns(UserWarning, match="one row of class logits per input"):

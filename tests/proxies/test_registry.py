@@ -183,3 +183,10 @@ def test_a_variant_survives_the_way_to_a_worker():
     arrived = pickle.loads(pickle.dumps(variant))
     assert arrived.name == variant.name
     assert arrived.settings == variant.settings
+
+
+def test_the_example_of_settings_can_be_read():
+    with pytest.raises(UsageError, match="write settings as in") as caught:
+        registry.get("reduced_training(epochs)")
+    example = str(caught.value).removesuffix(".").rpartition(" ")[2]
+    assert registry.get(example).settings["batch_size"] == 32

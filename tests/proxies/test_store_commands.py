@@ -113,8 +113,6 @@ def test_show_cuts_nothing_off(run, own, monkeypatch):
         ("--proxy=grasp", 1),
         ("--seed=0", 2),
         ("--batch=a", 1),
-        ("--batch=b", 0),
-        ("--space=one --proxy=params", 0),
     ],
 )
 def test_contexts_are_picked_by_all_options_at_once(run, picking, count):
@@ -218,12 +216,22 @@ def test_missing_and_foreign_files_are_refused(refused, command, kind, tmp_path,
     )
 
 
-@pytest.mark.parametrize("command", ["merge {own}", "prune {own}", "export {own} --out=x.npz"])
+@pytest.mark.parametrize(
+    "command", ["show {own}", "merge {own}", "prune {own}", "export {own} --out=x.npz"]
+)
 def test_nothing_to_work_on_is_a_mistake(refused, own, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refused(*command.format(own=own).split(), "--proxy=synflow,zen", "--version=1")
     assert "there are no scores of --proxy=synflow,zen --version=1" in message
     assert not (tmp_path / "x.npz").exists()
+
+
+@pytest.mark.parametrize(
+    "picking",
+    ["--batch=b", "--space=one --proxy=params", "--proxy=synflwo", "--seed=abc", "--version=x"],
+)
+def test_show_refuses_what_nothing_meets(refused, own, picking):
+    assert f"there are no scores of {picking}" in refused("show", own, *picking.split())
 
 
 def test_impossible_places_for_a_table(refused, tmp_path):
