@@ -4,7 +4,7 @@
 its trials, each only until it has trained the architecture of the best value that steers the search
 (validation accuracy, where the table has it) over the whole space, and prints a row of Markdown.
 A trial that does not get there counts as one model more than the budget, and the share of those
-that do stands beside the mean; in brackets, the mean's 95 % bootstrap interval.
+that do stands beside the mean; in brackets, the mean's 95 % interval.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print the row of one search."""
     settings = settings_of(sys.argv[1:] if argv is None else argv)
     models, seconds = models_to_best(settings)
-    mean, solved = mean_interval(models), models <= int(settings.budget["models"])
+    budget = int(settings.budget["models"])
+    mean, solved = mean_interval(models, least=1, most=budget + 1), models <= budget
     cells = (
         f"{mean.mean:.1f} [{mean.low:.1f}, {mean.high:.1f}]",
         f"{np.median(models):.0f}",

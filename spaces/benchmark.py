@@ -112,7 +112,15 @@ class TableBenchmark(Benchmark):
         epochs: int | None = None,
         seeds: Literal["mean", "random"] = "mean",
     ) -> None:
-        table = space.table(Path(path) if path else None, epochs)
+        try:
+            table = space.table(Path(path) if path else None, epochs)
+        except UsageError:
+            raise
+        except (OSError, KeyError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UsageError(
+                f"benchmark.path={path} cannot be read as a table of {space.name}: {reason}."
+            ) from error
         if seeds not in ("mean", "random"):
             raise UsageError(f"benchmark.seeds={seeds} is unknown; choose one of: mean, random.")
         if seeds == "random" and table.val_seeds is None:

@@ -6,7 +6,8 @@ import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from spaces.base import Architecture, SearchSpace
 from spaces.proxy_programs.formula import ARITIES, SUM, TERMINALS, Node, parse
 from spaces.proxy_programs.kinds import kind_of
 from spaces.proxy_programs.simplify import simplify
+from spaces.table import NoTableError
 
 WORDS: Final = (*TERMINALS, *ARITIES, SUM)
 """What the numbers of an architecture mean: the words of its formula, in order."""
@@ -213,6 +215,10 @@ class ProxyPrograms(SearchSpace):
         raise UsageError(f"{self.name} has no encoding for predictors; choose another searcher.")
 
     # -- trees --------------------------------------------------------------------------------
+
+    def table(self, path: Path | None = None, epochs: int | None = None) -> NoReturn:
+        """There is none: programs are worth what they say of networks."""
+        raise NoTableError(f"{self.name} has no benchmark table; choose benchmark=programs.")
 
     def _until_valid(
         self,

@@ -86,6 +86,9 @@ def judge_by_choice(space, archs, **_):
     return np.array([sum(map(sum, (left for left, _ in space.decode(arch)))) for arch in archs])
 
 
+judge_by_choice.seconds_per_score = 0.0
+
+
 def test_a_place_of_one_choice_is_in_the_architecture():
     space = OneStart()
     search = Perturbation(space, judge=judge_by_choice, score="discretisation")

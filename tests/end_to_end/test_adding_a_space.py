@@ -85,3 +85,16 @@ def test_what_the_annotations_forbid_is_refused_in_a_sentence(here, monkeypatch,
         with pytest.raises(SystemExit):
             app.run(*TASKS["assay-search"])
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(None, "FileNotFoundError"), ("architecture,val\n4,skip,skip\n", "KeyError: 'test'")],
+)
+def test_a_file_that_is_no_table_ends_in_a_sentence(here, refused, monkeypatch, text, reason):
+    monkeypatch.syspath_prepend(here)
+    if text:
+        (here / "own.csv").write_text(text.replace("4,skip,skip", '"4,skip,skip",1'))
+    mistake = f"benchmark.path={here / 'own.csv'}"
+    places = [f"hydra.searchpath=[file://{here}/conf]", "space=towers", "space.layers=2"]
+    assert reason in refused(run_search.search, "config", *places, mistake)

@@ -256,6 +256,7 @@ MISTAKES = {
     "guidance=warmup service.workers=slaves": "service.workers=slaves must be one of",
     "searcher.repeats=false budget.models=20000": "budget.models=20000 exceeds the 15625",
     "searcher._target_=nowhere.Searcher": "searcher._target_=nowhere.Searcher cannot be imported",
+    "space=proxy_programs": "proxy_programs has no benchmark table; choose benchmark=programs",
     "hydra.run.dir=damaged.npz": "hydra.run.dir",
 }
 
