@@ -14,8 +14,8 @@ each, Assay one of each of 5,044 families, of which a random sample is timed.
 It also says how many multiply-adds of convolutions ours needs, at two operations each, and how
 many operations a second that comes to, beside those of a product of two matrices 1024 x 1024 in
 the same process. Of the convolutions of one forward pass over the minibatch, the loss takes three
-times as many, the input Jacobian one more, GraSP four more; synaptic flow takes those of two
-pictures.
+times as many, the input Jacobian one more, GraSP four more (five where several networks run as
+one, as on a GPU); synaptic flow takes those of two pictures.
 
 ``--device cuda`` and ``--init shared`` measure that instead. On a GPU Assay scores larger groups,
 of which the published way scores the first eight cells; synflow takes there as much as the loss of
@@ -64,11 +64,11 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 
 
-FORWARD_PASSES: Final = {"seven": 9.0, "six": 4.0, "synflow": 0.0}
-"""The convolutions of each case but for synflow's, in those of a forward pass over 64 pictures."""
-
-SYNFLOW_PASSES: Final = {"cpu": 2 / 64, "cuda": 3 / 64}
-"""Synflow's, on each device."""
+FORWARD_PASSES: Final = {
+    "cpu": {"seven": 8 + 2 / 64, "six": 4 + 2 / 64, "synflow": 2 / 64},
+    "cuda": {"seven": 9 + 3 / 64, "six": 4 + 3 / 64, "synflow": 3 / 64},
+}
+"""The convolutions of each case on each device, in those of a forward pass over 64 pictures."""
 
 MATRIX_SIDES: Final = {"cpu": 1024, "cuda": 8192}
 """Of the matrices that tell how fast a device is."""
@@ -258,8 +258,7 @@ def measure(case: str, settings: Settings, architectures: int) -> dict[str, Any]
         memory = [process.call(_risen) for process in opened]
     costs = ScoringService(space, store="memory", device="cpu", shipped=False)
     flops = costs.score(cells[size:], ["flops"]).values.mean()
-    passes = FORWARD_PASSES[case] + SYNFLOW_PASSES[device]
-    needed = 2 * flops * len(pictures(space).inputs) * passes / 1e9
+    needed = 2 * flops * len(pictures(space).inputs) * FORWARD_PASSES[device][case] / 1e9
     ours, theirs, same = (sum(seconds[way][1:]) / sum(scored[way][1:]) for way in WAYS)
     families = len(known) + len(others)
     return {
