@@ -136,6 +136,12 @@ class Settings:
         return bool(guidance or self.judged)
 
     @property
+    def guided_by(self) -> str:
+        """What guides the searcher, as the guidance that is so set is called."""
+        parts = [part for part in ("warmup", "move") if self.guidance[part]["enabled"]]
+        return "_".join(parts) or "none"
+
+    @property
     def scored(self) -> bool:
         """Whether scores are needed at all: to guide, as features, or as a cheap fidelity."""
         return self.guided or bool(self.searcher.get("features") or self.searcher.get("fidelity"))
@@ -293,7 +299,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
 
     app.save_config(settings)
     choices = HydraConfig.get().runtime.choices
-    title = f"{space.name} {space.dataset} {choices['searcher']} {choices['guidance']}"
+    title = f"{space.name} {space.dataset} {choices['searcher']} {settings.guided_by}"
     logging.getLogger("assay").info(
         f"{title}: {settings.trials} trials, {len(journal.entries)} models in the journal"
     )
@@ -327,7 +333,7 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
             "dataset": space.dataset,
             "benchmark": benchmark.describe(),
             "searcher": choices["searcher"],
-            "guidance": choices["guidance"],
+            "guidance": settings.guided_by,
             "proxy": choices["proxy"] if settings.guided else None,
             "budget": dataclasses.asdict(budget),
             "trials": settings.trials,

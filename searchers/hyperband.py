@@ -43,8 +43,8 @@ class Hyperband(Searcher):
         brackets: ``hyperband`` takes turns between brackets with and without cheap trainings,
             ``halving`` has only those with them.
 
-    Raises :class:`UsageError` for settings that are not possible, and where the guidance has no
-    scores.
+    Raises :class:`UsageError` for settings that are not possible, for a fidelity that is no proxy
+    with scores of its own, and where the guidance has no scores.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Hyperband(Searcher):
             raise UsageError(
                 f"searcher.fidelity={fidelity} needs Guidance(scores=...) to read it from."
             )
+        self.guidance.features([], [fidelity])  # refuses what has no score of its own
         self._pool = deque(dict.fromkeys(self.guidance.pool(space, self.rng(0)).architectures))
         self._plan: list[Architecture] = []
         self._begun = 0

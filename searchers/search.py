@@ -29,8 +29,8 @@ def search(
     """Let ``searcher`` propose ``models`` architectures and evaluate each by ``objective``.
 
     With ``maximise=False`` the smallest value is the best; NaN is so only where there is nothing
-    else. Raises ``ValueError`` where ``models`` is less than 1; an exception of the objective ends
-    the search.
+    else. Raises ``ValueError`` where ``models`` is less than 1 and ``TypeError`` where the objective
+    returns no number; an exception of the objective ends the search.
     """
     if models < 1:
         raise ValueError(f"models must be at least 1, not {models}")
@@ -39,8 +39,15 @@ def search(
     tried = []
     for _ in range(models):
         (arch,) = searcher.ask()
-        value = float(objective(arch))
+        value = _number(objective(arch))
         searcher.tell([arch], [Evaluation(sign * value, value, nan, nan)])
         tried.append((arch, value))
     best, value = max(tried, key=lambda pair: comparable(sign * pair[1]))
     return Found(best, value, tried)
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"the objective must return a number, not {value!r}") from None

@@ -186,6 +186,18 @@ def test_a_finished_job_counts_to_other_targets_without_searching_again(run, tmp
     assert (tmp_path / "run" / "journal.jsonl").read_text() == journal
 
 
+def test_guidance_is_called_by_what_is_on(run, tmp_path):
+    settings = ["guidance=warmup", "trials=1", "budget.models=64", "guidance.warmup.pool=64"]
+    for place, enabled, name in (("on", "true", "warmup"), ("off", "false", "none")):
+        run(
+            "run_search.py",
+            *settings,
+            f"guidance.warmup.enabled={enabled}",
+            f"hydra.run.dir={place}",
+        )
+        assert json.loads((tmp_path / place / "summary.json").read_text())["guidance"] == name
+
+
 def test_a_job_keeps_a_log(run, tmp_path):
     settings = ["guidance=warmup", "guidance.warmup.pool=64", "trials=1", "budget.models=64"]
     printed = run("run_search.py", *settings, "hydra.run.dir=run").stdout
@@ -214,6 +226,8 @@ MISTAKES = {
     "guidance=warmup proxy=tse proxy.epochs=many": "proxy.epochs=many must be a whole number",
     "guidance=divine": "guidance=divine is unknown; choose one of: move, none, warmup",
     "searcher=touchstone searcher.features=[vote]": "vote ranks architectures within a set",
+    "searcher=hyperband searcher.fidelity=nothing": "proxy=nothing is unknown; choose one of",
+    "searcher=hyperband searcher.fidelity=vote": "vote ranks architectures within a set",
     "searcher=touchstone searcher.features=synflow": "searcher.features=synflow must be a list",
     "experiment=nope": "experiment=nope is unknown; choose one of: darts",
     "searcher=null": "searcher=null leaves no searcher; choose one of: bananas",

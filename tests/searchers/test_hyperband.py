@@ -26,7 +26,8 @@ class Cheap:
 
     def __call__(self, archs, names):
         assert list(names) == ["early_accuracy"]
-        self.calls.append(list(archs))
+        if archs:
+            self.calls.append(list(archs))
         return np.array([[value(arch) for arch in archs]])
 
     def seconds(self, names) -> float:

@@ -27,3 +27,10 @@ def test_what_is_unknown_is_not_the_best(maximise):
 def test_needs_a_budget():
     with pytest.raises(ValueError, match="at least 1"):
         search(RandomSearch(small_space()), value, models=0)
+
+
+@pytest.mark.parametrize("given", [None, "good", [1, 2]])
+def test_an_objective_that_gives_no_number_is_named(given):
+    searcher = RandomSearch(small_space(), seed=0)
+    with pytest.raises(TypeError, match="the objective must return a number, not"):
+        search(searcher, lambda _: given, models=2)
