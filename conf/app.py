@@ -33,7 +33,8 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
     """Compose ``conf/<config_name>.yaml`` with the command line and run ``task`` on it.
 
     ``--list`` prints what there is to choose from. Raises ``SystemExit``: 0 when done, 2 on a
-    mistake of the user's, 130 when interrupted; other exceptions keep their traceback.
+    mistake of the user's, 130 when interrupted; other exceptions keep their traceback. A sweep goes
+    on after a job that is refused, and says so again at its end.
     """
     if "--list" in sys.argv[1:]:
         print(listing(config_name))
@@ -48,6 +49,7 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
     # Hydra prints exceptions itself, with exit status 1, unless told to let them through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     running = False
+    refused: list[str] = []
 
     def job(cfg: Any) -> None:
         nonlocal running
@@ -56,7 +58,11 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
             task(cfg)
         except UsageError as error:
             _remove_if_empty(output_directory())
-            fail(str(error))
+            if not _is_sweep_here():
+                fail(str(error))
+            if str(error) not in refused:
+                print(f"error: {error}", file=sys.stderr)
+            refused.append(str(error))
         running = False
 
     try:
@@ -72,6 +78,18 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command in the same directory goes on from here.", flush=True)
         sys.exit(130)
+    if refused:
+        fail(f"{len(refused)} jobs of the sweep were refused, for what is said above.")
+
+
+def _is_sweep_here() -> bool:
+    """Whether the running job is one of a sweep that this process runs one after the other."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    config = HydraConfig.get()
+    own = config.launcher._target_.endswith(".BasicLauncher")
+    return config.mode == RunMode.MULTIRUN and own
 
 
 def output_directory() -> Path:

@@ -29,7 +29,7 @@ def search(
     """Let ``searcher`` propose ``models`` architectures and evaluate each by ``objective``.
 
     With ``maximise=False`` the smallest value is the best; NaN is so only where there is nothing
-    else. Raises ``ValueError`` where ``models`` is less than 1 and ``TypeError`` where the objective
+    else. Raises ``ValueError`` where ``models`` is less than 1, ``TypeError`` where the objective
     returns no number; an exception of the objective ends the search.
     """
     if models < 1:

@@ -186,6 +186,19 @@ def test_a_finished_job_counts_to_other_targets_without_searching_again(run, tmp
     assert (tmp_path / "run" / "journal.jsonl").read_text() == journal
 
 
+def test_a_sweep_goes_on_after_a_job_that_is_refused(run, tmp_path):
+    settings = ["searcher=nsga2,random,evolution", "trials=1", "budget.models=64"]
+    ended = run("run_search.py", "-m", *settings, "hydra.sweep.dir=sweep", status=2)
+    assert "error: searcher=nsga2 needs a second objective" in ended.stderr
+    assert "error: 1 jobs of the sweep were refused" in ended.stderr
+    done = {path.parent.name for path in tmp_path.glob("sweep/*/summary.json")}
+    assert {name.partition("searcher=")[2].partition(",")[0] for name in done} == {
+        "random",
+        "evolution",
+    }
+    assert len(list(tmp_path.glob("sweep/*/"))) == 2
+
+
 def test_guidance_is_called_by_what_is_on(run, tmp_path):
     settings = ["guidance=warmup", "trials=1", "budget.models=64", "guidance.warmup.pool=64"]
     for place, enabled, name in (("on", "true", "warmup"), ("off", "false", "none")):
