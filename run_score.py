@@ -34,8 +34,14 @@ _HEADINGS = {
 }
 """What ``correlation.json`` calls each statistic, and the printed table."""
 
-_FILES = ("scores.*", "correlation.json", "batch.json", "operations.*", "about.json", "rank_*.*")
+_FILES = (
+    *("scores.csv", "scores.json", "correlation.json", "batch.json", "about.json"),
+    *("operations.csv", "operations.json", "rank_*.png", "rank_*.svg"),
+)
 """What a job writes."""
+
+_BELONGS = {"output": "model", "draws": "operations", "iterations": "operations"}
+"""Settings that only mean something beside another."""
 
 _LONGEST = 200
 """Characters of the name of a file."""
@@ -121,15 +127,18 @@ def score(cfg: DictConfig) -> None:
         _refuse_beside("operations", "archs", "accuracy", "formulas", "output")
         _score_operations(settings, directory)
     else:
-        _refuse_beside("archs", "output", "draws", "iterations")
+        _refuse_beside(None, *_BELONGS)
         _score_space(settings, directory)
 
 
-def _refuse_beside(what: str, *unread: str) -> None:
+def _refuse_beside(what: str | None, *unread: str) -> None:
     """Refuse settings of the command line that mean nothing to what is scored."""
     for name in app.given():
-        if name in unread:
+        if name not in unread:
+            continue
+        if what:
             raise UsageError(f"{name} says nothing of what {what}=… scores; leave it out.")
+        raise UsageError(f"{name} belongs to {_BELONGS[name]}=…; give that, too, or leave it out.")
 
 
 def _score_space(settings: Settings, directory: Path) -> None:
@@ -149,8 +158,8 @@ def _score_space(settings: Settings, directory: Path) -> None:
     titles = settings.titles
     names = list(titles)
     table = ranking.score(service, archs, names)
-    _clear(directory)
     column, accuracy = _accuracy(benchmark, archs, settings) if benchmark else (None, None)
+    _clear(directory)
     statistics: dict[str, dict[str, float]]
     if benchmark is None or accuracy is None:
         statistics = {title: _counts(table, name) for name, title in titles.items()}
@@ -224,7 +233,9 @@ def _write_about(settings: Settings, directory: Path, **about: Any) -> None:
 
 
 def _clear(directory: Path) -> None:
-    """Remove what an earlier job left here, of which this one may not write all."""
+    """Remove what an earlier job wrote here, of which this one may not write all."""
+    if not (directory / "about.json").exists():
+        return
     for pattern in _FILES:
         for file in directory.glob(pattern):
             file.unlink()
@@ -334,6 +345,7 @@ def _score_operations(settings: Settings, directory: Path) -> None:
             print(f"  iteration {i}: Spearman {best:.3f} with best, {average:.3f} with average")
         for choice in choices:
             print(f"  {choice.architecture}: test {choice.test:.2f}, rank {choice.rank}")
+    _clear(directory)
     write_text(directory / "operations.csv", "\n".join(rows) + "\n")
     write_json(directory / "operations.json", found)
     _write_about(settings, directory, space=space.name, dataset=space.dataset)

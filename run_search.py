@@ -259,8 +259,10 @@ def _count_to(targets: list[float] | None, directory: Path) -> None:
     """Count models to other targets, if asked to, in the summary of a finished job."""
     from analysis.results import read_run, summarise, write_summary
 
+    if targets is None:
+        return
     run = read_run(directory)
-    if targets is None or [str(float(t)) for t in targets] == [*run.summary["models_to_target"]]:
+    if [str(float(t)) for t in targets] == [*run.summary["models_to_target"]]:
         return
     statistics = summarise(
         run.traces,

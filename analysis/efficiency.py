@@ -220,7 +220,8 @@ def rank_trials(values: Floats, *, higher_is_better: bool = True) -> Ranks:
 def _difference(first: Floats, second: Floats) -> Floats:
     """Subtract where both are known, to the last of seven significant digits of the largest."""
     known = ~np.isnan(first - second)
-    largest = np.abs([first[known], second[known]]).max(initial=0)
+    sizes = np.abs([first[known], second[known]])
+    largest = sizes[np.isfinite(sizes)].max(initial=0)
     decimals = 6 - int(np.floor(np.log10(largest))) if largest else 0
     return np.round((first - second)[known], decimals)
 

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     budget = int(settings.budget["models"])
     mean, solved = mean_interval(models, least=1, most=budget + 1), models <= budget
     cells = (
-        f"{mean.mean:.1f} [{mean.low:.1f}, {mean.high:.1f}]",
+        f"{mean.mean:.1f} {mean.ends('{:.1f}'.format)}",
         f"{np.median(models):.0f}",
         f"{solved.sum()} of {len(models)}",
         f"{1000 * seconds:.0f}",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import math
+import sys
 import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -62,10 +62,10 @@ def locate(path: str, setting: str) -> Callable[..., Any]:
 
 
 def described(error: Exception) -> str:
-    """Say in one line what a user's own code ran into, and where."""
+    """Say in one line what a user's own code ran into, and where, if that was inside it."""
     frames = [
         f"{Path(frame.filename).name}, line {frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
+        for frame in traceback.extract_tb(error.__traceback__)[1:]  # the first one called it
         if frame.filename not in (__file__, importlib.__file__) and frame.filename[0] != "<"
     ]
     return " ".join(f"{type(error).__name__}: {error}".split()) + (
@@ -126,7 +126,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, str | Path)
     if hint is float:
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        return numeric and math.isfinite(value)
+        return numeric and abs(value) <= sys.float_info.max
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is types.NoneType:

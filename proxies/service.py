@@ -72,7 +72,7 @@ _Table = Callable[[Sequence[Architecture]], list[Row]]
 
 
 class _Column:
-    """What is known of one proxy: its rows by key, and values and times by architecture.
+    """What is known of one proxy: its rows by key, and its values by architecture.
 
     ``table`` looks rows up in the space's table, if that has all of them: they are neither computed
     nor stored. ``shipped`` names the keys whose rows came with the space.
@@ -84,7 +84,6 @@ class _Column:
         self.table = table
         self.rows: dict[str, Row] = {}
         self.values: dict[Architecture, float] = {}
-        self.times: dict[Architecture, float] = {}
         self.seconds = 0.0
         self.shipped: Set[str] = frozenset()
 
@@ -244,7 +243,8 @@ class ScoringService:
         """
         column = self._column(proxy)
         if archs:
-            return sum(map(column.times.__getitem__, archs)) / len(archs)
+            keys, rows = self._keys[column.proxy.level], column.rows
+            return sum(rows[keys[arch]].seconds for arch in archs) / len(archs)
         return column.seconds / len(column.rows) if column.rows else 0.0
 
     def account(self) -> str:
@@ -395,7 +395,6 @@ class ScoringService:
         for column in columns:
             keys, rows = self._keys[column.proxy.level], column.rows
             column.values.update({arch: rows[keys[arch]].value for arch in archs})
-            column.times.update({arch: rows[keys[arch]].seconds for arch in archs})
 
     def _count_hits(self, archs: Sequence[Architecture], column: _Column, hits: int) -> None:
         if column.table:

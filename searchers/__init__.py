@@ -81,3 +81,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'searchers' has no attribute '{name}'")
     return getattr(importlib.import_module(f"searchers.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -23,14 +23,14 @@ class Entry:
     """One evaluation, and the guidance of its trial so far.
 
     ``proxy_evaluations`` counts the scores asked for, and ``guidance_seconds`` is what they and
-    other work of the searcher took; None in journals that do not say.
+    other work of the searcher took.
     """
 
     trial: int
     architecture: str
     evaluation: Evaluation
     proxy_evaluations: int
-    guidance_seconds: float | None = None
+    guidance_seconds: float = 0.0
 
 
 class Journal:
@@ -67,7 +67,7 @@ class Journal:
     def append(self, entry: Entry) -> None:
         """Write one evaluation and flush it to the operating system."""
         e = entry.evaluation
-        row = [
+        row = (
             entry.trial,
             entry.architecture,
             e.objective,
@@ -75,9 +75,8 @@ class Journal:
             e.test,
             e.train_seconds,
             entry.proxy_evaluations,
-        ]
-        if entry.guidance_seconds is not None:
-            row.append(entry.guidance_seconds)
+            entry.guidance_seconds,
+        )
         file = self._writable()
         file.write(f"{json.dumps(row)}\n".encode())
         file.flush()
@@ -113,6 +112,8 @@ class Journal:
 
     def _writable(self) -> BinaryIO:
         """Return the file, cut to what was read of it before the first entry is appended."""
+        if self._file is not None and not self._file.writable():
+            raise UsageError(f"{self.path} may not be written, so that its job cannot go on.")
         try:
             if self._file is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,9 +157,9 @@ def _lock(file: BinaryIO) -> bool:
 
 def _entry(line: str, path: Path) -> Entry:
     try:
-        trial, architecture, objective, val, test, seconds, asked, *guided = json.loads(line)
+        trial, architecture, objective, val, test, seconds, asked, guidance = json.loads(line)
         evaluation = Evaluation(float(objective), float(val), float(test), float(seconds))
-        return Entry(int(trial), str(architecture), evaluation, int(asked), *map(float, guided))
+        return Entry(int(trial), str(architecture), evaluation, int(asked), float(guidance))
     except (ValueError, TypeError):
         raise UsageError(
             f"{path} is damaged at the line '{line[:60]}'; remove it to start the job afresh."

@@ -166,10 +166,8 @@ def _replay(searcher: Searcher, entries: Sequence[Entry]) -> None:
         return
     archs = [searcher.space.parse(entry.architecture) for entry in entries]
     searcher.replay(archs, [entry.evaluation for entry in entries])
-    last = entries[-1]
-    searcher.guidance.asked = last.proxy_evaluations
-    if last.guidance_seconds is not None:
-        searcher.guidance.seconds = last.guidance_seconds
+    searcher.guidance.asked = entries[-1].proxy_evaluations
+    searcher.guidance.seconds = entries[-1].guidance_seconds
 
 
 def _check_same(space: SearchSpace, archs: Sequence[Architecture], torn: Sequence[Entry]) -> None:

@@ -176,3 +176,9 @@ def test_means_of_few_trials_scatter_about_the_mean():
     assert share_reaching(values, mean - 3, 10) == 1
     assert share_reaching(values, mean - 3, 10, higher_is_better=False) == 0
     assert np.isnan(share_reaching(values, mean, None))
+
+
+def test_infinite_values_can_be_compared():
+    found = compare([(np.array([-np.inf, 1.0, 2.0]), np.ones(3))])
+    assert found[0].wins == 0.5
+    assert 0 < found[0].p <= 1

@@ -65,6 +65,7 @@ def test_builds_what_fits():
         ({"given": 1}, "group.given is no setting"),
         ({"share": float("nan")}, "group.share=nan must be a number"),
         ({"share": float("inf")}, "group.share=inf must be a number"),
+        ({"share": 10**400}, "must be a number"),
         ({"titles": 3}, "group.titles=3 must be names with values, each text"),
         ({"titles": {"a": 3}}, "must be names with values, each text"),
         ({"place": 3}, "group.place=3 must be a path or null"),

@@ -185,7 +185,8 @@ MISTAKES = {
     "model=theirs:TWO archs=3": "archs says nothing of what model=… scores; leave it out",
     "model=theirs:TWO benchmark.path=a": "benchmark says nothing of what model=… scores",
     "operations=perturbation archs=3": "archs says nothing of what operations=… scores",
-    "output=theirs:three": "output says nothing of what archs=… scores",
+    "output=theirs:three": "output belongs to model=…; give that, too, or leave it out",
+    "draws=4": "draws belongs to operations=…; give that, too, or leave it out",
     "model=broken:build": "cannot be imported: SyntaxError: invalid syntax (broken.py, line 1)",
     "archs=empty.txt": "archs=empty.txt names no architecture",
     "proxy=synflow": "no group of this command; its groups are: space, benchmark, service, batch.",
@@ -242,6 +243,20 @@ def test_one_of_several_outputs_is_picked(run, tmp_path):
     settings = ["model=heads:Heads", "output=heads:logits", "proxies=[snip]"]
     run("run_score.py", *settings, "hydra.run.dir=out")
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["snip"] > 0
+
+
+def test_files_of_ones_own_and_results_that_a_refused_job_would_replace_stay(run, tmp_path):
+    space = NASBench201("cifar10")
+    (tmp_path / "scores.txt").write_text(space.format((3,) * 6) + "\n")
+    (tmp_path / "rank_notes.md").write_text("mine")
+    run("run_score.py", "archs=scores.txt", "proxies=[params]", "hydra.run.dir=.")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert {"scores.txt", "rank_notes.md", "scores.csv", "correlation.json"} <= {
+        path.name for path in before
+    }
+    wrong = ["space=darts", "space.table=surrogate", "accuracy=test", "archs=2", "proxies=[params]"]
+    run("run_score.py", *wrong, "hydra.run.dir=.", status=2)
+    assert all(path.read_bytes() == text for path, text in before.items() if text)
 
 
 def test_scoring_again_leaves_nothing_of_the_job_before(run, tmp_path):

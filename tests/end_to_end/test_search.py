@@ -211,6 +211,13 @@ def test_guidance_is_called_by_what_is_on(run, tmp_path):
         assert json.loads((tmp_path / place / "summary.json").read_text())["guidance"] == name
 
 
+def test_a_finished_job_without_accuracies_says_so(run):
+    settings = ["space=darts", "space.table=none", "benchmark=if_known", "searcher=random"]
+    settings += ["budget.models=3", "trials=1", "hydra.run.dir=run"]
+    run("run_search.py", *settings)
+    assert "finished already" in run("run_search.py", *settings).stdout
+
+
 def test_a_job_keeps_a_log(run, tmp_path):
     settings = ["guidance=warmup", "guidance.warmup.pool=64", "trials=1", "budget.models=64"]
     printed = run("run_search.py", *settings, "hydra.run.dir=run").stdout

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
@@ -172,16 +170,6 @@ def test_a_resumed_trial_is_charged_what_it_was(tmp_path, stop):
     with Journal(tmp_path / "cut", {}) as journal:
         # Others have stored scores that took long since.
         assert run(budget, trials=1, make=lambda s: make(s, 9.0), journal=journal) == whole
-
-
-def test_a_journal_that_knows_no_seconds_of_guidance_is_read(tmp_path):
-    with Journal(tmp_path / "journal", {}) as journal:
-        whole = run(trials=1, journal=journal)
-    lines = [json.loads(line) for line in (tmp_path / "journal").read_text().splitlines()[:9]]
-    old = [lines[0], *(line[:7] for line in lines[1:])]
-    (tmp_path / "journal").write_text("".join(json.dumps(line) + "\n" for line in old))
-    with Journal(tmp_path / "journal", {}) as journal:
-        assert run(trials=1, journal=journal) == whole
 
 
 @pytest.mark.parametrize(

@@ -27,3 +27,7 @@ def test_every_public_name_is_there(name):
 def test_other_names_are_not():
     with pytest.raises(AttributeError, match="no attribute 'Nonesuch'"):
         _ = searchers.Nonesuch
+
+
+def test_names_of_searchers_are_listed_before_they_are_loaded():
+    assert {"RandomSearch", "Touchstone", "search"} <= set(dir(searchers))
