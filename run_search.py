@@ -363,8 +363,8 @@ def _run(settings: Settings, journal: Journal, directory: Path) -> None:
     )
     if batch and batch["stand_in"]:
         app.say(f"{batch['stand_in']}.")
-    if service:
-        app.say(f"{service.account()} -> {directory}")
+    done = service.account() if service else f"{settings.trials} trials"
+    app.say(f"{done} -> {directory}")
 
 
 def _beside(cost: Cost | None, costs: Collection[Cost]) -> dict[str, Any]:

@@ -46,6 +46,12 @@ _WIDEST: Final = 44
 _LETTERS: Final = 15
 """Letters of a legend in an inch."""
 
+_ROW: Final = 0.18
+"""Inches of a row of a legend."""
+
+_ROWS: Final = 4
+"""Rows of a legend for which figures have room."""
+
 STYLE: Final[Any] = {  # matplotlib's type of it lists every key
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -117,14 +123,14 @@ def curves_figure(lines: Sequence[Line], *, ylabel: str, higher_is_better: bool 
     with rc_context(STYLE):
         figure = Figure(figsize=(6.6, 2.3 * rows + 0.8) if split else (5.6, 4.2))
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-        colours, markers = _colours(lines), _markers(lines)
+        looks = _looks(lines)
         for panel, ax in zip(panels, axes, strict=False):
-            for line, strip, colour in zip(lines, bands, colours, strict=True):
+            for line, strip, look in zip(lines, bands, looks, strict=True):
                 if line.searcher in panel:
                     label = _rest(line) or "no guidance" if split else line.label
-                    _draw(ax, line, strip, label, colour, markers[line.proxy])
+                    _draw(ax, line, strip, label, *look)
             if split:
-                own = colours[[line.searcher for line in lines].index(panel[0])]
+                own, _ = looks[[line.searcher for line in lines].index(panel[0])]
                 ax.set_title(panel[0], color=INK if _alike(lines) else own)
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
@@ -165,10 +171,9 @@ def fronts_figure(
     with rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.2))
         ax = figure.subplots()
-        colours, markers = _colours(lines), _markers(lines)
         bands = [band(line.curve) for line in lines]
-        for line, strip, colour in zip(lines, bands, colours, strict=True):
-            _draw(ax, line, strip, line.label, colour, markers[line.proxy], prices)
+        for line, strip, look in zip(lines, bands, _looks(lines), strict=True):
+            _draw(ax, line, strip, line.label, *look, prices)
         shown = prices
         if prices.size > _FEW:
             low, high = _interesting(bands, higher_is_better)
@@ -197,7 +202,9 @@ def targets_figure(
     ranked = sorted(dots, key=lambda dot: dot.models.mean, reverse=True)
     colours = _palette([*searchers, *(dot.searcher for dot in dots)])
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 0.9 + 0.26 * len(dots)))
+        names = [fill(dot.label, _WIDEST) for dot in ranked]
+        rows = len(dots) * max(1 + name.count("\n") for name in names)
+        figure = Figure(figsize=(5.6, 1.0 + 0.26 * rows))
         ax = figure.subplots()
         ax.grid(visible=False, axis="y")
         ax.axvline(budget, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)))
@@ -215,11 +222,11 @@ def targets_figure(
                 va="center",
                 fontsize=8,
             )
-        ax.set_yticks(range(len(ranked)), [fill(dot.label, _WIDEST) for dot in ranked])
+        ax.set_yticks(range(len(ranked)), names)
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(-0.6, len(dots) - 0.4)
         ax.set_xlim(0, budget * 1.02 + 1)
-        ax.set_xlabel(f"trained models until {target}, mean and 95 % interval (solved trials)")
+        ax.set_xlabel(f"trained models until {target},\nmean and 95 % interval (solved trials)")
     return figure
 
 
@@ -303,7 +310,7 @@ def _palette(names: Iterable[str]) -> dict[str, str]:
 
 def _rest(line: Line) -> str:
     """Return the label without the searcher."""
-    return line.label.removeprefix(line.searcher).strip()
+    return line.label.removeprefix(line.searcher).strip(" ,")
 
 
 def _alike(lines: Sequence[Line]) -> bool:
@@ -311,15 +318,22 @@ def _alike(lines: Sequence[Line]) -> bool:
     return len({(line.searcher, line.guidance, line.proxy) for line in lines}) < len(lines)
 
 
-def _colours(lines: Sequence[Line]) -> list[str]:
-    """Colour lines by searcher, or, where that does not do, by the rest of the label."""
+def _looks(lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """Choose colour and marker of each line.
+
+    The colour is that of the searcher, or, where that does not do, of the rest of the label. Where
+    there are more than there are colours, markers tell them apart.
+    """
     several = len({line.searcher for line in lines}) > 1
     if several and not _alike(lines):
         keys = [line.searcher for line in lines]
     else:
         keys = [_rest(line) if several else line.label for line in lines]
-    palette = _palette(keys)
-    return [palette[key] for key in keys]
+    distinct, markers, looks = list(dict.fromkeys(keys)), _markers(lines), []
+    for line, key in zip(lines, keys, strict=True):
+        again, place = divmod(distinct.index(key), len(PALETTE))
+        looks.append((PALETTE[place], MARKERS[-again] if again else markers[line.proxy]))
+    return looks
 
 
 def _legend(figure: Figure, handles: dict[Any, Any], *, columns: int) -> Legend:
@@ -327,6 +341,8 @@ def _legend(figure: Figure, handles: dict[Any, Any], *, columns: int) -> Legend:
     labels = [fill(str(label), _WIDEST) for label in handles]
     longest = max(len(row) for label in labels for row in label.split("\n"))
     fitting = max(1, min(columns, int(figure.get_figwidth() * _LETTERS) // (longest + 8)))
+    rows = -(-len(labels) // fitting) * max(1 + label.count("\n") for label in labels)
+    figure.set_figheight(figure.get_figheight() + _ROW * max(0, rows - _ROWS))
     return figure.legend(
         list(handles.values()), labels, loc="outside lower center", ncols=fitting, fontsize=8
     )

@@ -31,15 +31,27 @@ def apart(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say of each run by which settings it differs from the others; empty if none is known."""
     flat = [dict(_flat(summary.get("config"))) for summary in summaries]
     paths = dict.fromkeys(path for config in flat for path in config)
-    differing = [path for path in paths if len({str(config.get(path)) for config in flat}) > 1]
+    told = [path for path in paths if not path.startswith("benchmark.")]  # which they share
+    differing = [path for path in told if len({str(config.get(path)) for config in flat}) > 1]
     last = [path.rpartition(".")[2] for path in differing]
     names = [
         key if last.count(key) == 1 else path for path, key in zip(differing, last, strict=True)
     ]
     return [
-        ", ".join(f"{name} {config.get(path)}" for name, path in zip(names, differing, strict=True))
+        ", ".join(
+            f"{name} {_word(config[path])}"
+            for name, path in zip(names, differing, strict=True)
+            if config.get(path) is not None
+        )
         for config in flat
     ]
+
+
+def _word(value: object) -> str:
+    """Write a setting as a command line does."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _flat(config: object, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -172,7 +172,8 @@ def sentence(error: Exception, config_name: str) -> str:
         if full_key and parent is not None:
             prefix = full_key.rpartition(".")[0]
             legal = ", ".join(str(k) for k in parent if k not in ("_target_", "hydra"))
-            return f"{full_key} is no setting of {prefix or 'this command'}; legal are: {legal}."
+            known = f"legal are: {legal}" if legal else "it has none"
+            return f"{full_key} is no setting of {prefix or 'this command'}; {known}."
     text = re.sub(r"\s+", " ", str(error)).strip()
     return text if text.endswith(".") else text + "."
 

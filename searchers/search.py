@@ -32,8 +32,8 @@ def search(
     else. Raises ``ValueError`` where ``models`` is less than 1, ``TypeError`` where the objective
     returns no number; an exception of the objective ends the search.
     """
-    if models < 1:
-        raise ValueError(f"models must be at least 1, not {models}")
+    if not isinstance(models, int) or models < 1:
+        raise ValueError(f"models must be a whole number, at least 1, not {models!r}")
     sign = 1.0 if maximise else -1.0
     nan = float("nan")
     tried = []

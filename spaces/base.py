@@ -390,7 +390,7 @@ class Choices(SearchSpace):
         )
         for name, texts in ((d.name, d.choices) for d in self.decisions):
             if len(set(texts)) < len(texts):
-                raise UsageError(f"Choices has a value of {name} twice: {', '.join(texts)}.")
+                raise UsageError(f"Choices writes two values of {name} alike: {', '.join(texts)}.")
 
     def values(self, arch: Architecture) -> dict[str, Any]:
         """Return the chosen value of each option, by its name."""

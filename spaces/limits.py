@@ -17,7 +17,7 @@ from spaces.costs import Cost
 _TOLERANCE: Final = 1e-6  # costs are known to seven digits
 _BATCH: Final = 64  # architectures drawn at once where only some will do
 _LISTED: Final = {True: 1_000_000, False: 1000}  # the largest space to list, by costs at hand
-_ROUNDS: Final = {True: 200, False: 4}  # of such draws, likewise
+_ROUNDS: Final = {True: 200, False: 16}  # of such draws, likewise
 
 
 class LimitedSpace(SearchSpace):

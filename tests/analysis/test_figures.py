@@ -71,6 +71,14 @@ def test_settings_have_a_colour_each_where_nothing_else_differs(searchers, sizes
     assert len(set(colours)) == len(sizes)
 
 
+def test_more_settings_than_colours_have_markers_and_room():
+    found = curves_figure(ablation("a", range(12)), ylabel="accuracy")
+    looks = {(line.get_color(), line.get_marker()) for line in drawn(found)}
+    assert len(looks) == 12
+    found.draw_without_rendering()
+    assert found.axes[0].get_window_extent().height > found.bbox.height / 3
+
+
 def test_long_labels_leave_room_for_the_curves():
     label = "evolution (" + ", ".join(f"setting{n} {n}" for n in range(20)) + ")"
     line = Line(label, "evolution", "none", "-", np.linspace(70, 73, 40)[None].repeat(3, 0))

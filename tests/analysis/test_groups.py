@@ -203,6 +203,18 @@ def test_runs_of_one_name_are_told_apart_by_the_settings_in_which_they_differ(tm
     assert [row["run"] for row in rows] == labels
 
 
+def test_settings_that_say_nothing_are_left_out_of_names(tmp_path):
+    for number, config in enumerate(
+        [
+            {"cost": None, "searcher": {"repeats": True}, "benchmark": {"epochs": None}},
+            {"cost": "flops", "searcher": {"repeats": False}, "benchmark": {"epochs": 200}},
+        ]
+    ):
+        write_run(tmp_path / str(number), random_traces(), config=config)
+    labels = [entry.label for entry in collect([tmp_path]).groups[0].entries]
+    assert labels == ["random (cost flops, repeats false)", "random (repeats true)"]
+
+
 def test_runs_of_one_name_in_equally_named_directories_are_told_apart(tmp_path):
     for parent in ("x", "y"):
         write_run(tmp_path / parent / "run", random_traces())

@@ -99,7 +99,7 @@ def test_any_values_round_trip_or_are_refused(options, data):
     try:
         space = Choices(**{f"d{i}": values for i, values in enumerate(options)})
     except UsageError as error:
-        assert "twice" in str(error)
+        assert "alike" in str(error)
         return
     arch = tuple(data.draw(st.integers(0, len(values) - 1)) for values in options)
     text = space.format(arch)
@@ -116,7 +116,7 @@ def test_commas_of_values_are_written_as_semicolons():
 
 @pytest.mark.parametrize("values", [[1, 1], [1, "1"], ["a,b", "a;b"], ["a", " a "]])
 def test_values_of_one_text_are_refused(values):
-    with pytest.raises(UsageError, match="a value of depth twice"):
+    with pytest.raises(UsageError, match="writes two values of depth alike"):
         Choices(depth=values)
 
 
