@@ -538,7 +538,7 @@ def _limits(run: Run) -> str:
         if key.startswith("max_") and value is not None
     }
     device = f" on {budget['device']}" if "latency_ms" in limits and budget.get("device") else ""
-    return "".join(f", {name} ≤ {value:.10g}" for name, value in limits.items()) + device
+    return "".join(f", {name} ≤ {value:,.10g}" for name, value in limits.items()) + device
 
 
 def _trade(cost: str, entries: list[Entry], higher_is_better: bool) -> Trade:
