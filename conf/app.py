@@ -79,7 +79,7 @@ def run(task: Callable[[Any], None], config_name: str) -> None:
         print("interrupted; the same command in the same directory goes on from here.", flush=True)
         sys.exit(130)
     if refused:
-        fail(f"{len(refused)} jobs of the sweep were refused, for what is said above.")
+        fail(f"of the jobs of the sweep {len(refused)} were refused, for what is said above.")
 
 
 def _is_sweep_here() -> bool:

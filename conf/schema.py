@@ -74,7 +74,7 @@ def described(error: Exception) -> str:
 
 
 def check(target: Callable[..., Any], settings: Any, key: str, given: Mapping[str, Any]) -> None:
-    """Refuse settings that ``target`` does not take, or takes of another type, or that are none."""
+    """Refuse what is no group of settings, and what ``target`` takes not or of another type."""
     prefix = f"{key}." if key else ""
     parameters = inspect.signature(target).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())

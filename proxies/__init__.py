@@ -42,3 +42,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'proxies' has no attribute '{name}'")
     return getattr(importlib.import_module(f"proxies.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -190,7 +190,7 @@ def test_a_sweep_goes_on_after_a_job_that_is_refused(run, tmp_path):
     settings = ["searcher=nsga2,random,evolution", "trials=1", "budget.models=64"]
     ended = run("run_search.py", "-m", *settings, "hydra.sweep.dir=sweep", status=2)
     assert "error: searcher=nsga2 needs a second objective" in ended.stderr
-    assert "error: 1 jobs of the sweep were refused" in ended.stderr
+    assert "error: of the jobs of the sweep 1 were refused" in ended.stderr
     done = {path.parent.name for path in tmp_path.glob("sweep/*/summary.json")}
     assert {name.partition("searcher=")[2].partition(",")[0] for name in done} == {
         "random",
